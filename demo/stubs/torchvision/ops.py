@@ -1,0 +1,1 @@
+"""Empty: imported by name only."""
