@@ -214,7 +214,9 @@ class Server:
         while True:
             now = time.monotonic()
             if self.process.poll() is not None:
-                raise HostError(f"ComfyUI ended with code {self.process.returncode} while it started; the end of {self.log}:\n{self.log_tail()}")
+                raise HostError(
+                    f"ComfyUI ended with code {self.process.returncode} while it started; the end of {self.log}:\n{self.log_tail()}"
+                )
             try:
                 get_json(self.url + "/system_stats", timeout=2)
                 break
