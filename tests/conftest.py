@@ -1,8 +1,9 @@
-"""Shared by all tests. A test imports the library as `dpm_solver_ext` and helpers as `dpm_solver_ext.tests.models`, `dpm_solver_ext.demo.host`.
+"""Shared by all tests, which import the library as `dpm_solver_ext` and helpers as `dpm_solver_ext.tests.models`.
 
 The clone's folder may have any name (`main`, `my-pack`), so the root `__init__.py` is loaded here under the one name that makes it the
 library, and nothing but this loads it.
 """
+
 import importlib.util
 import os
 import sys

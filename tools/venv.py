@@ -5,12 +5,14 @@
 The package itself is not installed: the tests and ComfyUI load the clone. `.venv/.installed` says which requirements and which Python the
 venv was made from. It is removed before an installation and written after it, so an interrupted one is never taken for a finished one.
 """
+
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -25,7 +27,7 @@ def unsuitable(version, has_venv):
     """One sentence when this Python cannot make the venv, else None. `version`: (major, minor, ...)."""
     if tuple(version[:2]) < OLDEST:
         found, oldest = ".".join(map(str, version[:2])), ".".join(map(str, OLDEST))
-        return f"python3 is {found}, the demo and the tests need {oldest} or newer: name one with make PYTHON=python3.12 (the nodes run on 3.10)."
+        return f"python3 is {found}, the demo and the tests need {oldest} or newer: name one, such as PYTHON=python3.12, after make."
     if not has_venv:
         return "This python3 has no venv module: install it (Debian, Ubuntu: apt install python3-venv) and run the same command again."
     return None
@@ -68,16 +70,26 @@ def say(text):
     sys.stdout.flush()
 
 
+def make_venv():
+    subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+
+
 def pip(args, label):
     """Run pip with one short line per package, all of its output in .venv/install.log; its last lines when it fails."""
     command = [os.path.join(BIN, "python"), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"] + args
-    start, tail = time.time(), []
+    start, tail, said, ended = time.time(), [], [label], threading.Event()
 
     def progress(text):
+        said[:] = [text]
         say(f"  {time.time() - start:4.0f} s  {text}")
+
+    def heartbeat():
+        while not ended.wait(15):
+            progress(said[0])
 
     with open(LOG, "a") as log:
         log.write(f"$ {' '.join(command)}\n")
+        threading.Thread(target=heartbeat, daemon=True).start()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             for line in process.stdout:
@@ -85,7 +97,7 @@ def pip(args, label):
                 tail = tail[-14:] + [line]
                 found = re.match(r"\s*(Collecting|Downloading|Installing collected packages)[ :]+(.*)", line)
                 if found and found.group(1) == "Installing collected packages":
-                    progress(f"unpacking {found.group(2).count(',') + 1} packages (up to a minute)")
+                    progress(f"unpacking {found.group(2).count(',') + 1} packages (the longest part)")
                 elif found and (found.group(1) == "Collecting" or " MB)" in line):  # of the downloads only those that one waits for
                     progress(found.group(2).split(" (from")[0].split("/")[-1])
             code = process.wait()
@@ -93,6 +105,8 @@ def pip(args, label):
             process.terminate()
             process.wait()
             raise
+        finally:
+            ended.set()
     if code:
         sys.exit(f"{label} failed (pip exit {code}); the last lines, all of it in .venv/install.log:\n{''.join(tail)}")
 
@@ -118,7 +132,7 @@ def main(extras):
     with open(LOG, "w") as log:
         log.write(f"Python {sys.version}\n")
     say(f"making .venv and installing {len(wanted) + len(no_deps)} packages and what they need (2-3 minutes)")
-    subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+    make_venv()
     pip(wanted, "installing the packages")
     pip(["--no-deps"] + no_deps, "installing " + " and ".join(no_deps))
     with open(STAMP + ".new", "w") as file:
