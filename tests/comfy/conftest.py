@@ -1,0 +1,161 @@
+"""The real ComfyUI for the tests of this folder: in process (`host`, `pack`) and as a server (`server`).
+
+ComfyUI's own top-level packages are called `nodes`, `comfy`, `utils`, `app`, `tests`; this repository has a `nodes/` folder too. The
+repository's root is therefore never put on sys.path, and nothing here is imported by a bare name before `host` has run.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SAMPLERS = ("dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext")
+SCHEDULERS = ("dpm_auto_ext", "dpm_logsnr_ext", "dpm_time_uniform_ext", "dpm_time_quadratic_ext")
+
+
+def pytest_generate_tests(metafunc):
+    """`ours` and `our_schedule` as arguments run a test once per dropdown entry of ours."""
+    for argument, names in (("ours", SAMPLERS), ("our_schedule", SCHEDULERS)):
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, names)
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tools():
+    """demo/host.py"""
+    return load("dpm_ext_test_host_tools", ROOT / "demo" / "host.py")
+
+
+@pytest.fixture(scope="session")
+def host(tools, tmp_path_factory):
+    """ComfyUI imported into this process on the CPU, without our pack. Attributes: `analytic`, `nodes`, `base` (its folder) and `before`
+    (a snapshot of everything that a pack could replace)."""
+    import torch
+
+    app, base = tools.app_dir(ROOT), tmp_path_factory.mktemp("comfyui")
+    tools.prepare_base(base, {"my-pack": ROOT})
+    sys.path.insert(0, str(app))
+    sys.path.append(str(tools.STUBS))  # last: an installed torchvision wins
+    from comfy.cli_args import args  # parses nothing unless main.py asks for it
+
+    args.cpu, args.base_directory = True, str(base)
+    logging.getLogger().setLevel(logging.WARNING)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors here are tiny
+    analytic = load("dpm_ext_test_analytic", HERE / "analytic.py")
+    import comfy.samplers
+    import comfy_extras.nodes_custom_sampler
+    import comfy_extras.nodes_model_advanced
+
+    import nodes
+
+    names = {key: getattr(comfy.samplers, key) for key in ("KSAMPLER_NAMES", "SAMPLER_NAMES", "SCHEDULER_HANDLERS", "SCHEDULER_NAMES")}
+    yield SimpleNamespace(
+        analytic=analytic, nodes=nodes, base=base, before=surface(), lists=names, lists_before={k: list(v) for k, v in names.items()},
+        node_ids=list(nodes.NODE_CLASS_MAPPINGS), nodes_custom=comfy_extras.nodes_custom_sampler, samplers=SAMPLERS, schedulers=SCHEDULERS,
+        path=list(sys.path),
+    )  # fmt: skip
+    torch.set_num_threads(threads)
+
+
+def surface():
+    """{"module.attribute" or "module.Class.attribute": object} of the host's modules that a sampler pack might be tempted to patch."""
+    import comfy.k_diffusion.sampling
+    import comfy.latent_formats
+    import comfy.model_base
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.model_sampling
+    import comfy.sample
+    import comfy.sampler_helpers
+    import comfy.samplers
+    import comfy.utils
+    import execution
+    import folder_paths
+    import latent_preview
+    import torch
+
+    import nodes
+
+    found = {}
+    modules = (
+        comfy.k_diffusion.sampling, comfy.latent_formats, comfy.model_base, comfy.model_management, comfy.model_patcher,
+        comfy.model_sampling, comfy.sample, comfy.sampler_helpers, comfy.samplers, comfy.utils, execution, folder_paths, latent_preview,
+        nodes, torch.Tensor, logging.Logger,
+    )  # fmt: skip
+    for module in modules:
+        for key, value in vars(module).items():
+            found[f"{module.__name__}.{key}"] = value
+            if isinstance(value, type) and isinstance(module, ModuleType) and value.__module__ == module.__name__:
+                found |= {f"{module.__name__}.{key}.{k}": v for k, v in vars(value).items()}
+    return {k: v for k, v in found.items() if "__" not in k and "_abc_impl" not in k}
+
+
+@pytest.fixture(scope="session")
+def pack(host):
+    """This repository loaded by ComfyUI's own loader from custom_nodes/my-pack, once. Attributes: `module`, `path`, `nodes` (ours, by id),
+    `after` (the snapshot again)."""
+    path = host.base / "custom_nodes" / "my-pack"
+    assert asyncio.run(host.nodes.load_custom_node(str(path), set(host.node_ids))), "ComfyUI could not load the pack; see the log above"
+    module = sys.modules[str(path).replace(".", "_x_")]
+    ids = [key for key in host.nodes.NODE_CLASS_MAPPINGS if key not in host.node_ids]
+    return SimpleNamespace(module=module, path=path, nodes={key: host.nodes.NODE_CLASS_MAPPINGS[key] for key in ids}, after=surface())
+
+
+@pytest.fixture
+def analytic(host, pack):
+    """analytic.py, with our pack loaded."""
+    return host.analytic
+
+
+@pytest.fixture
+def build_node(pack):
+    """build_node(id, **inputs) executes one of our nodes and returns its first output; an input that is not given is at its default."""
+
+    def make(node_id, **inputs):
+        node = pack.nodes[node_id]
+        spec = node.INPUT_TYPES()
+        values = {}
+        for key, (kind, *extra) in {**spec.get("required", {}), **spec.get("optional", {})}.items():
+            options = extra[0] if extra else {}
+            combo = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+            if "default" in options or combo:
+                values[key] = options.get("default", combo[0] if combo else None)
+        unknown = set(inputs) - set(spec.get("required", {})) - set(spec.get("optional", {}))
+        assert not unknown, f"{node_id} has no input {unknown}"
+        result = node.execute(**{**values, **inputs})
+        return getattr(result, "args", result)[0]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server(tools, tmp_path_factory):
+    """One real ComfyUI server with this repository as custom_nodes/my-pack and the analytic model as custom_nodes/analytic-model."""
+    folder = tmp_path_factory.mktemp("server")
+    model = folder / "analytic-model"
+    model.mkdir()
+    (model / "analytic.py").write_bytes((HERE / "analytic.py").read_bytes())
+    (model / "__init__.py").write_bytes((HERE / "server_nodes.py").read_bytes())
+    base = tools.prepare_base(folder / "base", {"my-pack": ROOT, "analytic-model": model})
+    # Where `host` came first, torchvision is the stub in this process, and the server would take it for an installed one.
+    torchvision = importlib.util.find_spec("torchvision")
+    stub = torchvision is None or tools.STUBS in Path(torchvision.origin or "").parents
+    env = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tools.STUBS) if stub else ""}
+    with tools.Server(base, app=tools.app_dir(ROOT), env=env) as running:
+        running.tools = tools
+        yield running

@@ -1,0 +1,152 @@
+"""Saved workflows keep widget values by position and node ids, input names and combo entries by name: all of them are append-only.
+
+schema.json is the promise. After adding something, look at the difference and write it anew, from the repository's root:
+
+    DPM_EXT_WRITE_SCHEMA=1 python -m pytest tests/comfy/test_schema.py
+"""
+
+import json
+import os
+from pathlib import Path
+
+SNAPSHOT = Path(__file__).resolve().parent / "schema.json"
+WIDGETS = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+DETAILS = ("default", "min", "max", "step", "round", "multiline", "tooltip", "advanced", "forceInput")
+
+
+def present(host, pack):
+    """The nodes and dropdown entries as the front end gets them, JSON only. Inputs are in widget order: required, then optional."""
+    nodes = {}
+    for node_id, node in pack.nodes.items():
+        inputs = []
+        for section, entries in node.INPUT_TYPES().items():
+            if section == "hidden":
+                continue
+            for name, (kind, *rest) in entries.items():
+                options = rest[0] if rest else {}
+                combo = kind if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
+                entry = {"name": name, "section": section, "type": "COMBO" if combo is not None else kind}
+                if combo is not None:
+                    entry["options"] = list(combo)
+                inputs.append(entry | {k: options[k] for k in DETAILS if k in options})
+        tips = getattr(node, "OUTPUT_TOOLTIPS", None) or [None] * len(node.RETURN_TYPES)
+        outputs = [
+            {"type": str(kind), "name": name, "tooltip": tip}
+            for kind, name, tip in zip(node.RETURN_TYPES, node.RETURN_NAMES, tips, strict=True)
+        ]
+        nodes[node_id] = {
+            "display_name": host.nodes.NODE_DISPLAY_NAME_MAPPINGS.get(node_id), "category": node.CATEGORY,
+            "description": getattr(node, "DESCRIPTION", ""), "inputs": inputs, "outputs": outputs,
+        }  # fmt: skip
+    import comfy.samplers as S
+
+    added = {key: [n for n in getattr(S, key) if n not in host.lists_before[key]] for key in ("SAMPLER_NAMES", "SCHEDULER_NAMES")}
+    return {"nodes": nodes, "samplers": added["SAMPLER_NAMES"], "schedulers": added["SCHEDULER_NAMES"]}
+
+
+def broken(old, new):
+    """Sentences that say what a workflow saved under `old` would lose under `new`."""
+    found = []
+    for key in ("samplers", "schedulers"):
+        if new[key][: len(old[key])] != old[key]:
+            found.append(f"{key}: {old[key]} is no longer the beginning of {new[key]}")
+    for node_id, before in old["nodes"].items():
+        after = new["nodes"].get(node_id)
+        if after is None:
+            found.append(f"{node_id} is gone")
+            continue
+        for what, is_widget in (("widgets", True), ("links", False)):
+            was, is_ = ([i["name"] for i in n["inputs"] if (i["type"] in WIDGETS) is is_widget] for n in (before, after))
+            if is_[: len(was)] != was:
+                found.append(f"{node_id}: the {what} {was} are no longer the beginning of {is_}")
+        now = {i["name"]: i for i in after["inputs"]}
+        for was in before["inputs"]:
+            is_ = now.get(was["name"])
+            if is_ is None:
+                continue
+            where = f"{node_id}.{was['name']}"
+            if is_["type"] != was["type"] or is_.get("default") != was.get("default"):
+                found.append(f"{where}: type or default changed")
+            if is_.get("options", [])[: len(was.get("options", []))] != was.get("options", []):
+                found.append(f"{where}: {was['options']} is no longer the beginning of {is_.get('options')}")
+            if was["section"] == "optional" and is_["section"] == "required":
+                found.append(f"{where}: an optional input became required")
+            if is_.get("min", 0) > was.get("min", 0) or is_.get("max", 0) < was.get("max", 0):
+                found.append(f"{where}: the range became narrower")
+        if [o["type"] for o in after["outputs"]][: len(before["outputs"])] != [o["type"] for o in before["outputs"]]:
+            found.append(f"{node_id}: the outputs changed")
+    for node_id, after in new["nodes"].items():
+        known = {i["name"] for i in old["nodes"].get(node_id, {"inputs": []})["inputs"]}
+        if node_id in old["nodes"]:
+            found += [
+                f"{node_id}.{i['name']}: a new input must be optional or have a default"
+                for i in after["inputs"]
+                if i["name"] not in known and i["section"] == "required" and "default" not in i and "options" not in i
+            ]
+    return found
+
+
+def test_schema_is_append_only(host, pack):
+    """A saved workflow of any earlier version loads with the same meaning."""
+    now = present(host, pack)
+    if os.environ.get("DPM_EXT_WRITE_SCHEMA"):
+        SNAPSHOT.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert broken(json.loads(SNAPSHOT.read_text(encoding="utf-8")), now) == []
+
+
+def test_the_comparison_notices(host, pack):
+    """Each way of breaking a saved workflow is found, and appending is not one of them."""
+    good = present(host, pack)
+    sampler, scheduler = "DPMSolverSamplerExt", "DPMSolverSchedulerExt"
+
+    def changed(change):
+        copy = json.loads(json.dumps(good))
+        change(copy)
+        return broken(good, copy)
+
+    def inputs(node, at):
+        return lambda s: s["nodes"][node]["inputs"][at]
+
+    new = {"name": "new", "section": "optional", "type": "INT", "default": 1}
+    assert changed(lambda s: None) == []
+    assert changed(lambda s: s["nodes"][sampler]["inputs"].append(new)) == []
+    assert changed(lambda s: inputs(sampler, 0)(s)["options"].append("new")) == []
+    assert changed(lambda s: s["samplers"].append("new")) == []
+    assert changed(lambda s: s["nodes"].pop(sampler))
+    assert changed(lambda s: s["nodes"][sampler]["inputs"].reverse())
+    assert changed(lambda s: s["nodes"][sampler]["inputs"].insert(0, new))
+    assert changed(lambda s: s["nodes"][scheduler]["inputs"].pop())
+    assert changed(lambda s: inputs(sampler, 0)(s)["options"].insert(0, "new"))
+    assert changed(lambda s: inputs(sampler, 0)(s)["options"].pop())
+    assert changed(lambda s: inputs(scheduler, 1)(s).update(default=99))
+    assert changed(lambda s: inputs(scheduler, 1)(s).update(max=1))
+    assert changed(lambda s: s["nodes"][sampler]["outputs"].pop())
+    assert changed(lambda s: s["samplers"].reverse())
+
+
+def test_promised_inputs(host, pack):
+    """The names that the documentation, the example workflows and other packs use."""
+    nodes = present(host, pack)["nodes"]
+    assert [(i["name"], i["type"]) for i in nodes["DPMSolverSamplerExt"]["inputs"]] == [
+        ("preset", "COMBO"), ("algorithm", "COMBO"), ("order", "INT"), ("method", "COMBO"), ("solver_type", "COMBO"), ("start", "COMBO"),
+        ("final_rule", "COMBO"),
+    ]  # fmt: skip
+    assert [(i["name"], i["type"]) for i in nodes["DPMSolverSchedulerExt"]["inputs"]] == [
+        ("schedule", "COMBO"), ("steps", "INT"), ("denoise", "FLOAT"), ("sigma_max", "FLOAT"), ("sigma_min", "FLOAT"),
+        ("manual_sigmas", "STRING"), ("model", "MODEL"),
+    ]  # fmt: skip
+    first = {i["name"]: i.get("default", i.get("options", [None])[0]) for n in nodes.values() for i in n["inputs"]}
+    assert (first["preset"], first["schedule"], first["sigma_max"], first["sigma_min"]) == ("auto", "auto", 0, 0)
+    order = next(i for i in nodes["DPMSolverSamplerExt"]["inputs"] if i["name"] == "order")
+    assert (order["min"], order["max"]) == (1, 3)
+    assert [o["type"] for o in nodes["DPMSolverSamplerExt"]["outputs"]] == ["SAMPLER"]
+    assert [o["type"] for o in nodes["DPMSolverSchedulerExt"]["outputs"]] == ["SIGMAS"]
+
+
+def test_every_input_explains_itself(host, pack):
+    """A user who hovers over any input, output or node reads what it does: whole sentences, no line longer than a tooltip can show."""
+    for node_id, node in present(host, pack)["nodes"].items():
+        assert len(node["description"]) > 30, node_id
+        for entry in [*node["inputs"], *node["outputs"]]:
+            tip = entry.get("tooltip") or ""
+            assert 15 < len(tip) < 700 and tip.strip().endswith((".", ")")), (node_id, entry["name"], tip)
