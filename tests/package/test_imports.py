@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 # A module may import from the layers before its own. Planners also know each other; nobody but the entry file knows execute.
-LAYERS = [{"path", "phi"}, {"schedule"}, {"tape"}, {"*planner"}, {"execute"}]
+LAYERS = [{"path", "phi"}, {"schedule", "step", "tape"}, {"proof"}, {"*planner"}, {"execute"}]
 # The executor runs tapes and knows nothing of how one was planned.
 EXECUTE_MAY_KNOW = {"tape", "threshold", "noise"}
 # Nothing that runs in a user's host opens a connection or starts a program.
