@@ -1,0 +1,76 @@
+"""Diffusion paths: what a sigma of the host means.
+
+On every path x = α(s)·x0 + σ(s)·ε with standard normal ε, where s is the host's number ("sigma" in k-diffusion). The coordinate
+of the solvers is the half-logSNR λ = log(α/σ) (arXiv 2206.00927, section 2). Everything here is float64 on the host.
+
+Both ends are exact: s = 0 is λ = +∞; flow s = 1 and variance-preserving s = ∞ are λ = -∞. No value is nudged away from them.
+"""
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Path:
+    """One noise path; use the instances VE, FLOW and VP, or `PATHS[name]`.
+
+    | name | α(s) | σ(s) | hosts |
+    | --- | --- | --- | --- |
+    | ve | 1 | s | EPS, v-prediction and EDM models under k-diffusion |
+    | flow | 1 - s | s | rectified flow: SD3, AuraFlow, Flux |
+    | vp | 1/√(1+s²) | s/√(1+s²) | the papers' own scaling, s = σ/α |
+    """
+
+    name: str
+
+    def alpha(self, s: float) -> float:
+        """Factor of the data at s."""
+        if self.name == "ve":
+            return 1.0
+        if self.name == "flow":
+            return 1.0 - s
+        return 0.0 if math.isinf(s) else 1.0 / math.hypot(1.0, s)
+
+    def sigma(self, s: float) -> float:
+        """Standard deviation of the noise at s."""
+        if self.name == "vp":
+            return 1.0 if math.isinf(s) else s / math.hypot(1.0, s)
+        return s
+
+    def half_logsnr(self, s: float) -> float:
+        """λ(s) = log(α/σ); ±inf at the ends."""
+        if s == 0:
+            return math.inf
+        if self.name != "flow":
+            return -math.log(s)
+        return -math.inf if s == 1 else math.log1p(-s) - math.log(s)
+
+    def from_half_logsnr(self, lam: float) -> float:
+        """The s with half-logSNR λ: the inverse of `half_logsnr`."""
+        if self.name != "flow":
+            return math.inf if lam == -math.inf else math.exp(-lam)
+        return 1.0 / (1.0 + math.exp(lam)) if lam < 0 else math.exp(-lam) / (1.0 + math.exp(-lam))
+
+    def validate(self, sigmas: Sequence[float]) -> None:
+        """Raise one ValueError sentence unless `sigmas` can be sampled along: finite, ≥ 0, strictly falling, flow ≤ 1."""
+        for i, s in enumerate(sigmas):
+            where = f"sigmas[{i}] is {s:g}"
+            if math.isnan(s) or (math.isinf(s) and self.name != "vp"):
+                raise ValueError(f"sigmas: {where}; every sigma must be a finite number, so check the node that made them.")
+            if s < 0:
+                raise ValueError(f"sigmas: {where}; a noise level cannot be negative, so use values from the largest down to 0.")
+            if self.name == "flow" and s > 1:
+                raise ValueError(f"sigmas: {where}, but a flow model's noise levels lie in 0…1; use a scheduler made for this model.")
+        rises = [b > a for a, b in zip(sigmas, sigmas[1:], strict=False)]
+        for i, (a, b) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+            if a == b:
+                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; they must strictly fall, so remove one of them.")
+        if rises and all(rises):
+            raise ValueError("sigmas: they rise, which asks for inversion (image to noise); this version only samples, so remove FlipSigmas.")
+        if any(rises):
+            i = rises.index(True)
+            raise ValueError(f"sigmas: they rise from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; they must strictly fall, so sort them.")
+
+
+VE, FLOW, VP = Path("ve"), Path("flow"), Path("vp")
+PATHS = {p.name: p for p in (VE, FLOW, VP)}

@@ -1,0 +1,43 @@
+"""φ functions of exponential integrators, and the moments of a step that are made of them.
+
+φ_0(z) = e^z and φ_k(z) = ∫_0^1 e^{(1-θ)z} θ^{k-1}/(k-1)! dθ, so that φ_{k+1}(z) = (φ_k(z) - 1/k!)/z
+(Hochbruck and Ostermann, Acta Numerica 2010, eq. 2.10; DPM-Solver, arXiv 2206.00927, appendix B).
+"""
+import math
+
+
+def phi(k: int, z: float) -> float:
+    """φ_k(z) in float64, to about 1e-14 relative: a series near 0, where the recurrence cancels, else the recurrence."""
+    if abs(z) < 1.0 + k:
+        term = total = 1.0 / math.factorial(k)
+        j = 0
+        while abs(term) > 1e-18 * abs(total):
+            j += 1
+            term *= z / (j + k)
+            total += term
+        return total
+    value = math.exp(z)
+    for j in range(k):
+        value = (value - 1.0 / math.factorial(j)) / z
+    return value
+
+
+def data_moment(k: int, h: float) -> float:
+    """∫_0^h e^{τ-h} τ^k dτ = k! h^{k+1} φ_{k+1}(-h): how much a step of size h takes of x0(λ) = (λ-λ_s)^k, over α_t.
+
+    h = ∞ (the last step to σ = 0) has a limit for k = 0 only.
+    """
+    if math.isinf(h):
+        return 1.0 if k == 0 else math.inf
+    return math.factorial(k) * h ** (k + 1) * phi(k + 1, -h)
+
+
+def noise_moment(k: int, h: float) -> float:
+    """-∫_0^h e^{-τ} τ^k dτ = -k! h^{k+1} e^{-h} φ_{k+1}(h): the same for ε(λ) = (λ-λ_s)^k, over α_t σ_s/α_s.
+
+    h = ∞ has the limit -k!. A large h is evaluated by the complementary sum, which does not overflow.
+    """
+    if h > 1.0 + k:
+        tail = 0.0 if math.isinf(h) else math.exp(-h) * sum(h**j / math.factorial(j) for j in range(k + 1))
+        return -math.factorial(k) * (1.0 - tail)
+    return -math.factorial(k) * h ** (k + 1) * math.exp(-h) * phi(k + 1, h)

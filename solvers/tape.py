@@ -1,0 +1,159 @@
+"""The tape: a run of a solver as a short program over named registers, with a proof that its coefficients are right.
+
+A planner writes it from (path, sigmas, options) in float64, on the host, without a model; `execute` runs it. Registers are free
+names; "x" is the state. Coefficients are Python floats, which keep the arrays' own precision under torch, NumPy and JAX.
+"""
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from .path import PATHS
+
+
+@dataclass(frozen=True, slots=True)
+class Eval:
+    """Call the denoiser on register `src` at the host's `sigma`; its data prediction x0 goes to `dst`."""
+
+    dst: str
+    src: str
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """dst = Σ coefficient·register."""
+
+    dst: str
+    terms: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """dst += coefficient · n, with n the unit noise of the interval sigma_from → sigma_to (so sub-intervals can correlate)."""
+
+    dst: str
+    coefficient: float
+    sigma_from: float
+    sigma_to: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The evaluation of user-visible step `step` is done: x is the state it was made at, x0 its result, as hosts' callbacks want."""
+
+    step: int
+    x: str
+    x0: str
+
+
+Record = Eval | Affine | Noise | Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What records[first:last] must do to "x", as the planner states it; `proof.check` tests the records against it.
+
+    From the exact state at sigma_from they lead to register `x` at sigma_to, integrating (in λ, form "x0" or "eps") the Newton
+    polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
+    """
+
+    first: int
+    last: int
+    sigma_from: float
+    sigma_to: float
+    form: str
+    rule: str
+    nodes: tuple[float, ...]
+    fades: tuple[float, ...]
+
+    @property
+    def order(self) -> float:
+        """Nominal order; a faded last term counts for its fade, so 1.4 is a blend of orders 1 and 2."""
+        return sum(self.fades)
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A planned run. `records` is the program, `claims` what its parts promise, `solver` and `options` say where it came from."""
+
+    solver: str
+    path: str
+    sigmas: tuple[float, ...]
+    records: tuple[Record, ...]
+    claims: tuple[Claim, ...]
+    options: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def evaluations(self) -> int:
+        """Model calls of a whole run."""
+        return sum(isinstance(r, Eval) for r in self.records)
+
+    @cached_property
+    def last_reads(self) -> tuple[tuple[str, ...], ...]:
+        """For each record the registers that nothing reads afterwards, to be freed; the state's final value is kept."""
+        live = {"x"}
+        out: list[tuple[str, ...]] = []
+        for r in reversed(self.records):
+            read = reads(r)
+            touched = read | ({r.dst} if not isinstance(r, Mark) else set())
+            out.append(tuple(sorted(touched - live)))
+            if isinstance(r, (Eval, Affine)):
+                live.discard(r.dst)
+            live |= read
+        return tuple(reversed(out))
+
+    @property
+    def peak_registers(self) -> int:
+        """The most registers alive at once, counting a record's result together with what it reads."""
+        live, peak = {"x"}, 1
+        for r, dead in zip(self.records, self.last_reads, strict=True):
+            if not isinstance(r, Mark):
+                live.add(r.dst)
+            peak = max(peak, len(live))
+            live -= set(dead)
+        return peak
+
+    def summary(self) -> str:
+        """A table for people: one line a step, with λ, the order used and the weights of the step's last record."""
+        lam = PATHS[self.path].half_logsnr
+        lines = [f"{self.solver} on {self.path}: {len(self.sigmas) - 1} steps, {self.evaluations} evaluations, {self.peak_registers} registers"]
+        lines += [f"  {k} = {v}" for k, v in self.options]
+        for c in self.claims:
+            last = next(r for r in reversed(self.records[c.first : c.last]) if isinstance(r, Affine))
+            weights = "  ".join(f"{name} {w:+.6g}" for name, w in last.terms)
+            lines.append(
+                f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}  order {c.order:.2f}  {weights}"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Everything as JSON text; infinite λ never occurs in it, sigmas are numbers as the host gave them."""
+        body = {
+            "format": 1,
+            "solver": self.solver,
+            "path": self.path,
+            "options": dict(self.options),
+            "sigmas": self.sigmas,
+            "records": [{"op": type(r).__name__, **asdict(r)} for r in self.records],
+            "steps": [asdict(c) | {"order": c.order} for c in self.claims],
+        }
+        return json.dumps(body)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the JSON text: equal digests run identically."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def reads(record: Record) -> set[str]:
+    """The registers a record reads."""
+    if isinstance(record, Eval):
+        return {record.src}
+    if isinstance(record, Affine):
+        return {name for name, _ in record.terms}
+    return {record.dst} if isinstance(record, Noise) else {record.x, record.x0}
+
+
+class TapeError(AssertionError):
+    """A tape does not do what its planner claims: a defect of the planner, never of the user's input."""
