@@ -282,8 +282,10 @@ class Syncs(TorchFunctionMode):
         return Below()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") in self.NAMES:
-            self.found.append(func.__name__)
+        name = getattr(func, "__name__", "")
+        moved = name == "to" and any(isinstance(a, str | torch.device) for a in (*args[1:], (kwargs or {}).get("device")))
+        if name in self.NAMES or moved:
+            self.found.append(name)
         return func(*args, **(kwargs or {}))
 
     def __enter__(self):

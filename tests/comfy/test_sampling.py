@@ -6,6 +6,28 @@ import torch
 KINDS = ("eps", "v", "zsnr", "edm", "v_edm", "cosmos", "sd3", "aura", "flux", "flux_half", "schnell", "wan")
 
 
+@pytest.fixture(scope="module")
+def peer_error(host):
+    """peer_error(schedule, kind, law): rms of the built-in dpmpp_2m at 20 steps, computed once."""
+    known = {}
+
+    def look_up(*case):
+        if case not in known:
+            schedule, kind, law = case
+            known[case] = host.analytic.run("dpmpp_2m", schedule, 20, kind, law=getattr(host.analytic, law))[0]
+        return known[case]
+
+    return look_up
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "dpm_2", "lms", "ipndm", "deis", "res_multistep", "uni_pc", "dpmpp_2m"])
+@pytest.mark.parametrize("kind, law", [("eps", "GAUSS"), ("eps", "MIXTURE"), ("sd3", "GAUSS"), ("sd3", "MIXTURE"), ("edm", "MIXTURE")])
+def test_the_exact_end_is_the_hosts(analytic, name, kind, law):
+    """The ruler itself: samplers that are not ours, of many families, go to what analytic.exact calls the end of the ODE."""
+    rms, _ = analytic.run(name, "beta", 60, kind, law=getattr(analytic, law))
+    assert rms < 0.05
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gaussian_end(analytic, ours, kind):
     """A wrong path, scaling or end shows as a distance from the exact end, whatever the number of steps: the run must come close and, with
@@ -27,12 +49,10 @@ def test_mixture_end(analytic, ours, kind):
 @pytest.mark.parametrize("kind", ["eps", "v", "edm", "sd3", "aura", "flux"])
 @pytest.mark.parametrize("schedule", ["karras", "exponential", "simple", "sgm_uniform", "normal", "beta"])
 @pytest.mark.parametrize("law", ["GAUSS", "MIXTURE"])
-def test_not_worse_than_the_builtin(analytic, ours, kind, schedule, law):
+def test_not_worse_than_the_builtin(analytic, peer_error, ours, kind, schedule, law):
     """Replacing dpmpp_2m by an entry of ours must not cost accuracy on any of the host's schedules, at an everyday number of steps."""
-    law = getattr(analytic, law)
-    mine, _ = analytic.run(ours, schedule, 20, kind, law=law)
-    peer, _ = analytic.run("dpmpp_2m", schedule, 20, kind, law=law)
-    assert mine <= 1.1 * peer + 0.003
+    mine, _ = analytic.run(ours, schedule, 20, kind, law=getattr(analytic, law))
+    assert mine <= 1.1 * peer_error(schedule, kind, law) + 0.003
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 5, 8, 12, 20, 40])
@@ -94,10 +114,10 @@ def test_few_steps(analytic, ours, kind, steps):
 )
 def test_every_builtin_schedule(analytic, ours, schedule):
     """Every schedule that the host can make at 2..50 steps runs, if its sigmas fall strictly."""
-    for kind in ("eps", "zsnr", "edm", "sd3", "flux"):
+    for kind in ("eps", "zsnr", "sd3"):
         patcher = analytic.build(kind)
         noise = analytic.noise_for(analytic.latent_shape(patcher, size=(2, 2)))
-        for steps in (2, 3, 4, 7, 15, 50):
+        for steps in (2, 3, 7, 16, 50):
             sigmas = analytic.schedule(patcher, schedule, steps)
             if not (sigmas.diff() < 0).all():  # the host's own schedules repeat values in places; those are bad input
                 continue

@@ -92,7 +92,7 @@ def test_object_info(server):
     assert "dpm_auto_ext" in (combo[0] if isinstance(combo[0], list) else combo[1]["options"])
 
 
-@pytest.mark.parametrize("kind", ["eps", "zsnr", "sd3", "flux"])
+@pytest.mark.parametrize("kind", ["eps", "zsnr", "flux", "wan"])
 def test_ksampler(server, ours, kind):
     """The plainest use: a name in KSampler. The result is near the exact end, every step is reported, and a preview of each arrives."""
     run = server.tools.run_workflow(server.url, simple(ours, "dpm_auto_ext", kind=kind, seed=3), timeout=60)
