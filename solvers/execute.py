@@ -4,6 +4,7 @@ What it costs on torch, per Affine with n terms, in tensor passes (reads and wri
 coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the x0 form (n-1 `lerp` kernels), else 3n-1
 (one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step.
 """
+
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,9 @@ def execute(
             registers[record.dst] = combine([(w, registers[name]) for name, w in record.terms])
         elif isinstance(record, Noise):
             if noise is None:
-                raise ValueError(f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise.")
+                raise ValueError(
+                    f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise."
+                )
             drawn = noise(record.sigma_from, record.sigma_to)
             registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
         elif mark is not None:

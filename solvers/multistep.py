@@ -12,6 +12,7 @@ Two things differ from the official code, and each has a switch back:
 With an infinite end (σ = 0, flow σ = 1) a polynomial in λ has no value there: the step next to it is of order 1 in the x0 form,
 and the measured order over the whole run is 1.7 to 2.2 whatever `order` says.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,6 +40,19 @@ def fades(h: float, before: Sequence[float], order: int) -> list[float]:
     return [1.0, slope, slope / (1 + h * h)][:order]
 
 
+def check_options(algorithm: str, order: int, solver_type: str, start: str, final_rule: str) -> None:
+    """One ValueError sentence, naming the option, the value and the choices, if any of them is out of range."""
+    for name, value, allowed in (
+        ("algorithm", algorithm, tuple(FORM)),
+        ("order", order, (1, 2, 3)),
+        ("solver_type", solver_type, SOLVER_TYPES),
+        ("start", start, STARTS),
+        ("final_rule", final_rule, FINAL_RULES),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, allowed))}.")
+
+
 def plan_multistep(
     path: Path,
     sigmas: Sequence[float],
@@ -56,15 +70,7 @@ def plan_multistep(
     "corrected" or "official"; `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps)
     or "none". ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
-    for name, value, allowed in (
-        ("algorithm", algorithm, tuple(FORM)),
-        ("order", order, (1, 2, 3)),
-        ("solver_type", solver_type, SOLVER_TYPES),
-        ("start", start, STARTS),
-        ("final_rule", final_rule, FINAL_RULES),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, allowed))}.")
+    check_options(algorithm, order, solver_type, start, final_rule)
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
     steps = len(sigmas) - 1

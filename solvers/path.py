@@ -5,6 +5,7 @@ of the solvers is the half-logSNR λ = log(α/σ) (arXiv 2206.00927, section 2).
 
 Both ends are exact: s = 0 is λ = +∞; flow s = 1 and variance-preserving s = ∞ are λ = -∞. No value is nudged away from them.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,12 +65,14 @@ class Path:
         rises = [b > a for a, b in zip(sigmas, sigmas[1:], strict=False)]
         for i, (a, b) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
             if a == b:
-                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; they must strictly fall, so remove one of them.")
+                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; remove one, they must strictly fall.")
         if rises and all(rises):
-            raise ValueError("sigmas: they rise, which asks for inversion (image to noise); this version only samples, so remove FlipSigmas.")
+            raise ValueError(
+                "sigmas: they rise, which asks for inversion (image to noise); this version only samples, so remove FlipSigmas."
+            )
         if any(rises):
             i = rises.index(True)
-            raise ValueError(f"sigmas: they rise from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; they must strictly fall, so sort them.")
+            raise ValueError(f"sigmas: they rise from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; sort them to fall.")
 
 
 VE, FLOW, VP = Path("ve"), Path("flow"), Path("vp")

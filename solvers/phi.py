@@ -3,6 +3,7 @@
 φ_0(z) = e^z and φ_k(z) = ∫_0^1 e^{(1-θ)z} θ^{k-1}/(k-1)! dθ, so that φ_{k+1}(z) = (φ_k(z) - 1/k!)/z
 (Hochbruck and Ostermann, Acta Numerica 2010, eq. 2.10; DPM-Solver, arXiv 2206.00927, appendix B).
 """
+
 import math
 
 

@@ -5,6 +5,7 @@ the state then runs from α_s c + σ_s n to α_t c + σ_t n). Where no fade acts
 for x0(λ) = (λ-λ_s)^k (or ε likewise) for every k below the order. The expected integrals come from Gauss-Legendre quadrature,
 not from the φ functions the planner used. One pass over the records serves all claims at once: registers are vectors.
 """
+
 import functools
 import math
 

@@ -3,6 +3,7 @@
 Every schedule costs `steps` evaluations: steps + 1 values, the last of them 0. A *time map* τ → sigma, τ in 0…1 from the least to the
 most noise, is the model's own clock (`sd_time_map` without a model); the papers' time is t = (1 + 999 τ)/1000.
 """
+
 import bisect
 import math
 from collections.abc import Callable, Sequence
@@ -19,19 +20,27 @@ def linspace(a: float, b: float, n: int) -> list[float]:
     return [a + (b - a) * i / (n - 1) for i in range(n)] if n > 1 else [(a + b) / 2] * n
 
 
+def table_map(sigmas: Sequence[float], log: bool = True) -> TimeMap:
+    """The clock of a model with a rising table of sigmas: τ runs over its places, log-linear (or linear) in between."""
+    table = [math.log(s) for s in sigmas] if log else list(sigmas)
+    last = len(table) - 1
+
+    def sigma(tau: float) -> float:
+        place = min(max(tau, 0.0), 1.0) * last
+        low = min(int(place), last - 1)
+        value = table[low] + (table[low + 1] - table[low]) * (place - low)
+        return math.exp(value) if log else value
+
+    return sigma
+
+
 def sd_time_map() -> TimeMap:
-    """Stable Diffusion's table: betas = linspace(√0.00085, √0.012, 1000)², sigma = √((1-ᾱ)/ᾱ), log-linear in between."""
+    """Stable Diffusion's clock: betas = linspace(√0.00085, √0.012, 1000)², sigma = √((1-ᾱ)/ᾱ)."""
     table, product = [], 1.0
     for i in range(1000):
         product *= 1 - (math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999) ** 2
-        table.append(math.log((1 - product) / product) / 2)
-
-    def sigma(tau: float) -> float:
-        place = min(max(tau, 0.0), 1.0) * 999
-        low = min(int(place), 998)
-        return math.exp(table[low] + (table[low + 1] - table[low]) * (place - low))
-
-    return sigma
+        table.append(math.sqrt((1 - product) / product))
+    return table_map(table)
 
 
 def _tau_of(time_map: TimeMap, sigma: float) -> float:
@@ -74,6 +83,11 @@ def karras(steps: int, sigma_max: float, sigma_min: float, rho: float = 7.0) -> 
 def exponential(steps: int, sigma_max: float, sigma_min: float) -> list[float]:
     """Evenly spaced in log sigma."""
     return [sigma_max, *(math.exp(v) for v in linspace(math.log(sigma_max), math.log(sigma_min), steps)[1:]), 0.0]
+
+
+def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: TimeMap) -> list[float]:
+    """The default."""
+    return time_uniform(steps, sigma_max, sigma_min, time_map, 2)
 
 
 def manual(text: str) -> list[float]:

@@ -8,6 +8,7 @@ The exact solution from s to t (DPM-Solver++, arXiv 2211.01095, eq. 8; DPM-Solve
 A solver replaces x0 (or ε) by the polynomial through evaluations at `nodes`, in Newton's form, so that each order adds one term:
 the k-th divided difference times the moment of N_k = Π_{j<k} (λ-λ_j). A *fade* in 0…1 scales such a term: 1 is the full order.
 """
+
 import math
 from collections.abc import Sequence
 

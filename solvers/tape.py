@@ -3,6 +3,7 @@
 A planner writes it from (path, sigmas, options) in float64, on the host, without a model; `execute` runs it. Registers are free
 names; "x" is the state. Coefficients are Python floats, which keep the arrays' own precision under torch, NumPy and JAX.
 """
+
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -117,13 +118,16 @@ class Tape:
     def summary(self) -> str:
         """A table for people: one line a step, with λ, the order used and the weights of the step's last record."""
         lam = PATHS[self.path].half_logsnr
-        lines = [f"{self.solver} on {self.path}: {len(self.sigmas) - 1} steps, {self.evaluations} evaluations, {self.peak_registers} registers"]
+        lines = [
+            f"{self.solver} on {self.path}: {len(self.sigmas) - 1} steps, {self.evaluations} evaluations, {self.peak_registers} registers"
+        ]
         lines += [f"  {k} = {v}" for k, v in self.options]
         for c in self.claims:
             last = next(r for r in reversed(self.records[c.first : c.last]) if isinstance(r, Affine))
             weights = "  ".join(f"{name} {w:+.6g}" for name, w in last.terms)
             lines.append(
-                f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}  order {c.order:.2f}  {weights}"
+                f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}  order "
+                f"{c.order:.2f}  {weights}"
             )
         return "\n".join(lines)
 

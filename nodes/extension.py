@@ -1,0 +1,130 @@
+"""The nodes, as ComfyUI's V3 API declares them. Ids are for ever, inputs append-only: saved workflows keep values by position."""
+
+import comfy.samplers
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+from ..solvers import schedule as schedules
+from ..solvers.multistep import FINAL_RULES, FORM, STARTS, check_options
+from ..solvers.presets import PRESETS
+from .adapter import sample
+from .schedules import levels, of_model
+
+
+class DPMSolverSamplerExt(io.ComfyNode):
+    """SAMPLER: a preset, or every option by hand."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverSamplerExt",
+            display_name="DPM-Solver Sampler (ext)",
+            category="sampling/custom_sampling/samplers",
+            description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
+            inputs=[
+                io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
+                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the " "built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the widgets "
+                    "below.")),
+                io.Combo.Input("algorithm", options=list(FORM), default="dpmsolver++", tooltip=(
+                    "Custom only. dpmsolver++ predicts the image: the right one with CFG. dpmsolver predicts the noise: for CFG near 1.")),
+                io.Int.Input("order", default=2, min=1, max=3, tooltip=(
+                    "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps, "
+                    "1 is DDIM.")),
+                io.Combo.Input("solver_type", options=["dpmsolver", "taylor"], default="dpmsolver", tooltip=(
+                    "Custom only, for order 2. dpmsolver is what the papers recommend; taylor integrates the slope exactly. They differ "
+                    "little.")),
+                io.Combo.Input("start", options=list(STARTS), default="corrected", tooltip=(
+                    "Custom only. corrected takes the first step again once the second model call is there, for free, and makes order 3 "
+                    "real; "
+                    "official is the papers' first-order start, to compare with other programs.")),
+                io.Combo.Input("final_rule", options=list(FINAL_RULES), default="smooth", tooltip=(
+                    "Custom only. smooth lowers the order where a step is far longer than the one before, as at the end of the normal "
+                    "schedule; "
+                    "official lowers it below 10 steps only; none never does, which is the pure formula.")),
+            ],
+            outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, preset, algorithm, order, solver_type, start, final_rule) -> io.NodeOutput:
+        custom = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule}
+        if preset != "custom" and preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}; choose one of {', '.join([*PRESETS, 'custom'])}.")
+        options = dict(custom if preset == "custom" else PRESETS[preset])
+        check_options(**options)
+        return io.NodeOutput(comfy.samplers.KSAMPLER(sample, options))
+
+
+class DPMSolverSchedulerExt(io.ComfyNode):
+    """SIGMAS: the schedules of the papers and one measured default, for a model or for Stable Diffusion's table."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverSchedulerExt",
+            display_name="DPM-Solver Scheduler (ext)",
+            category="sampling/custom_sampling/schedulers",
+            description=(
+                "Step schedules for DPM-Solver. Connect the model, so that its own noise levels are used; without one they are those of "
+                "Stable Diffusion 1.5 and SDXL, as the info output says."
+            ),
+            inputs=[
+                io.Combo.Input("schedule", options=list(schedules.NAMES), default="auto", tooltip=(
+                    "auto: the best we measured over models and step counts; start here. logSNR: even in log signal-to-noise, as the "
+                    "papers' small images. "
+                    "time_uniform: even in the model's time, the papers' choice for Stable Diffusion. time_quadratic: more steps at low "
+                    "noise. "
+                    "karras, exponential: as elsewhere. manual: the sigmas typed below.")),
+                io.Int.Input("steps", default=12, min=1, max=10000, tooltip=(
+                    "Model calls. 6 to 8 for a look, 10 to 15 for a picture, 25 to be done with it. Ignored by manual.")),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=(
+                    "How much of the picture is made anew. 1 for text to image; 0.3 to 0.7 for image to image, which takes the last "
+                    "part of a longer schedule.")),
+                io.Float.Input("sigma_max", default=0.0, min=0.0, max=5000.0, step=0.01, round=False, tooltip=(
+                    "The noise level to start from; 0 means the model's own, which is right unless you continue a run from another "
+                    "sampler.")),
+                io.Float.Input("sigma_min", default=0.0, min=0.0, max=5000.0, step=0.001, round=False, tooltip=(
+                    "The least noise level that steps are spread over, before the final 0; 0 means the model's own.")),
+                io.String.Input("manual_sigmas", default="14.6, 6.5, 2.9, 1.3, 0.5, 0", tooltip=(
+                    "For manual only: falling noise levels, separated by commas; the last is usually 0.")),
+                io.Model.Input("model", optional=True, tooltip="The model that will run. It brings its noise levels, its shift and its "
+                "clock."),
+            ],
+            outputs=[
+                io.Sigmas.Output(display_name="sigmas", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced."),
+                io.String.Output(display_name="info", tooltip="What was made, in one line; show it with any text preview node."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, model=None) -> io.NodeOutput:
+        if schedule not in schedules.NAMES:
+            raise ValueError(f"schedule is {schedule!r}; choose one of {', '.join(schedules.NAMES)}.")
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; at least one step is needed.")
+        path, top, low, clock, own = of_model(model.get_model_object("model_sampling") if model is not None else None)
+        if schedule == "manual":
+            sigmas = schedules.manual(manual_sigmas)
+            path.validate(sigmas)
+        else:
+            top, low = sigma_max or top, sigma_min or low
+            if not low < top:
+                raise ValueError(f"sigma_min is {low:g}, not below sigma_max {top:g}; lower it, or set both to 0 for the model's range.")
+            path.validate([top, low])
+            sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock), steps, denoise)
+        source = (
+            "the model's clock"
+            if own
+            else "Stable Diffusion's table, because no model is connected"
+            if model is None
+            else "Stable Diffusion's clock, because this model has no table"
+        )
+        text = ", ".join(f"{s:.4g}" for s in sigmas)
+        return io.NodeOutput(torch.tensor(sigmas, dtype=torch.float32), f"{schedule}, {max(len(sigmas) - 1, 0)} steps, {source}: {text}")
+
+
+class DPMSolverExtension(ComfyExtension):
+    """What ComfyUI loads."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [DPMSolverSamplerExt, DPMSolverSchedulerExt]

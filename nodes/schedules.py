@@ -1,0 +1,44 @@
+"""The step schedules as ComfyUI wants them: from a model_sampling and a number of steps to a tensor of sigmas."""
+
+import torch
+
+from ..solvers import schedule
+from ..solvers.path import VE, Path
+from ..solvers.schedule import TimeMap
+from .adapter import path_of, time_map_of
+
+
+def levels(name: str, steps: int, path: Path, sigma_max: float, sigma_min: float, time_map: TimeMap) -> list[float]:
+    """The schedule `name` (not "manual") from sigma_max to sigma_min, then 0."""
+    if name == "time_uniform":
+        return schedule.time_uniform(steps, sigma_max, sigma_min, time_map)
+    if name == "time_quadratic":
+        return schedule.time_uniform(steps, sigma_max, sigma_min, time_map, power=2)
+    if name == "logSNR":
+        return schedule.log_snr(path, steps, sigma_max, sigma_min, time_map)
+    if name == "karras":
+        return schedule.karras(steps, sigma_max, sigma_min)
+    if name == "exponential":
+        return schedule.exponential(steps, sigma_max, sigma_min)
+    return schedule.auto(path, steps, sigma_max, sigma_min, time_map)
+
+
+def of_model(model_sampling) -> tuple[Path, float, float, TimeMap, bool]:
+    """(path, sigma_max, sigma_min, clock, whether the clock is the model's own); Stable Diffusion's for None."""
+    clock = time_map_of(model_sampling) if model_sampling is not None else None
+    own = clock is not None
+    clock = clock or schedule.sd_time_map()
+    if model_sampling is None:
+        return VE, clock(1.0), clock(0.0), clock, own
+    return path_of(model_sampling), float(model_sampling.sigma_max), float(model_sampling.sigma_min), clock, own
+
+
+def handler(name: str):
+    """A function for SCHEDULER_HANDLERS: (model_sampling, steps) -> float32 sigmas (steps + 1,)."""
+
+    def scheduler(model_sampling, steps):
+        path, sigma_max, sigma_min, clock, _ = of_model(model_sampling)
+        return torch.tensor(levels(name, int(steps), path, sigma_max, sigma_min, clock), dtype=torch.float32)
+
+    scheduler.__name__ = f"dpm_{name}_ext".lower()
+    return scheduler
