@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 if __name__ == "dpm_solver_ext":
     _HOME = {
         "Path": "path", "VE": "path", "FLOW": "path", "VP": "path",
-        "Tape": "tape", "execute": "execute", "plan_multistep": "multistep",
+        "Tape": "tape", "execute": "execute", "plan": "presets", "PRESETS": "presets",
+        "plan_multistep": "multistep", "plan_singlestep": "singlestep",
     }  # fmt: skip
     __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

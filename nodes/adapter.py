@@ -8,8 +8,8 @@ import torch
 from tqdm.auto import tqdm
 
 from ..solvers.execute import execute
-from ..solvers.multistep import plan_multistep
 from ..solvers.path import FLOW, PATHS, VE, Path
+from ..solvers.presets import plan
 from ..solvers.schedule import TimeMap, table_map
 from ..solvers.tape import Tape
 
@@ -31,7 +31,7 @@ def time_map_of(model_sampling) -> TimeMap | None:
 
 @functools.lru_cache(maxsize=64)
 def _plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> Tape:
-    return plan_multistep(PATHS[path], sigmas, **dict(options))  # type: ignore[arg-type]
+    return plan(PATHS[path], sigmas, **dict(options))  # type: ignore[arg-type]
 
 
 def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
@@ -52,7 +52,7 @@ def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **opt
     """Run one solver as a ComfyUI sampler function.
 
     `model(x, sigma, **extra_args)` returns the data prediction; x (batch, ...) is in the host's scaling, `sigmas` (steps + 1,) falls.
-    `options` are those of `plan_multistep`. Sigmas are read from the device once, the latent is tested for NaN once, both before
+    `options` are those of `solvers.presets.plan`. Sigmas are read from the device once, the latent is tested for NaN once, both before
     the first model call; the loop itself reads nothing back. `callback` is called once a step as k-diffusion does.
     """
     if len(sigmas) < 2:

@@ -5,8 +5,8 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 from ..solvers import schedule as schedules
-from ..solvers.multistep import FINAL_RULES, FORM, STARTS, check_options
 from ..solvers.presets import PRESETS
+from ..solvers.step import CHOICES, check_options
 from .adapter import sample
 from .schedules import levels, of_model
 
@@ -23,21 +23,29 @@ class DPMSolverSamplerExt(io.ComfyNode):
             description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
             inputs=[
                 io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
-                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the " "built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the widgets "
+                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the " "
+                    ""built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the "
+                    "widgets "
                     "below.")),
-                io.Combo.Input("algorithm", options=list(FORM), default="dpmsolver++", tooltip=(
+                io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
                     "Custom only. dpmsolver++ predicts the image: the right one with CFG. dpmsolver predicts the noise: for CFG near 1.")),
                 io.Int.Input("order", default=2, min=1, max=3, tooltip=(
                     "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps, "
                     "1 is DDIM.")),
+                io.Combo.Input("method", options=list(CHOICES["method"]), default="multistep", tooltip=(
+                    "Custom only. multistep makes one model call a step and remembers the last ones: the better use of calls. "
+                    "singlestep makes "
+                    "`order` calls a step, between the scheduler's noise levels, so it costs that many times more; halve the steps. "
+                    "Context "
+                    "windows and HunyuanVideo need multistep.")),
                 io.Combo.Input("solver_type", options=["dpmsolver", "taylor"], default="dpmsolver", tooltip=(
                     "Custom only, for order 2. dpmsolver is what the papers recommend; taylor integrates the slope exactly. They differ "
                     "little.")),
-                io.Combo.Input("start", options=list(STARTS), default="corrected", tooltip=(
+                io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
                     "Custom only. corrected takes the first step again once the second model call is there, for free, and makes order 3 "
                     "real; "
                     "official is the papers' first-order start, to compare with other programs.")),
-                io.Combo.Input("final_rule", options=list(FINAL_RULES), default="smooth", tooltip=(
+                io.Combo.Input("final_rule", options=list(CHOICES["final_rule"]), default="smooth", tooltip=(
                     "Custom only. smooth lowers the order where a step is far longer than the one before, as at the end of the normal "
                     "schedule; "
                     "official lowers it below 10 steps only; none never does, which is the pure formula.")),
@@ -46,8 +54,15 @@ class DPMSolverSamplerExt(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, preset, algorithm, order, solver_type, start, final_rule) -> io.NodeOutput:
-        custom = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule}
+    def execute(cls, preset, algorithm, order, method, solver_type, start, final_rule) -> io.NodeOutput:
+        custom = {
+            "algorithm": algorithm,
+            "order": order,
+            "method": method,
+            "solver_type": solver_type,
+            "start": start,
+            "final_rule": final_rule,
+        }
         if preset != "custom" and preset not in PRESETS:
             raise ValueError(f"preset is {preset!r}; choose one of {', '.join([*PRESETS, 'custom'])}.")
         options = dict(custom if preset == "custom" else PRESETS[preset])

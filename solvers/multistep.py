@@ -19,13 +19,8 @@ from dataclasses import replace
 
 from .path import Path
 from .proof import check
-from .step import node_weights, state_weight
+from .step import FORM, check_options, node_weights, state_weight
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
-
-FORM = {"dpmsolver++": "x0", "dpmsolver": "eps"}
-SOLVER_TYPES = ("dpmsolver", "taylor", "official")
-STARTS = ("corrected", "official")
-FINAL_RULES = ("smooth", "official", "none")
 
 
 def fades(h: float, before: Sequence[float], order: int) -> list[float]:
@@ -38,19 +33,6 @@ def fades(h: float, before: Sequence[float], order: int) -> list[float]:
     """
     slope = min(1.0, (2 * before[0] / h) ** 4) if order > 1 else 0.0
     return [1.0, slope, slope / (1 + h * h)][:order]
-
-
-def check_options(algorithm: str, order: int, solver_type: str, start: str, final_rule: str) -> None:
-    """One ValueError sentence, naming the option, the value and the choices, if any of them is out of range."""
-    for name, value, allowed in (
-        ("algorithm", algorithm, tuple(FORM)),
-        ("order", order, (1, 2, 3)),
-        ("solver_type", solver_type, SOLVER_TYPES),
-        ("start", start, STARTS),
-        ("final_rule", final_rule, FINAL_RULES),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, allowed))}.")
 
 
 def plan_multistep(
@@ -70,7 +52,7 @@ def plan_multistep(
     "corrected" or "official"; `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps)
     or "none". ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
-    check_options(algorithm, order, solver_type, start, final_rule)
+    check_options(algorithm=algorithm, order=order, solver_type=solver_type, start=start, final_rule=final_rule)
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
     steps = len(sigmas) - 1

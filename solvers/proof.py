@@ -99,7 +99,7 @@ def check(tape: Tape) -> Tape:
     for position in range(len(tape.records) + 1):
         for i in ends.get(position, ()):
             claim, k = cases[i]
-            want, got = _expected(path, claim, k), registers["x"][i]
+            want, got = _expected(path, claim, k), registers[claim.register][i]
             size = max(1.0, abs(want), path.alpha(claim.sigma_to), path.sigma(claim.sigma_to), path.sigma(claim.sigma_from))
             if not abs(got - want) <= TOLERANCE * size:
                 raise TapeError(

@@ -15,7 +15,24 @@ from collections.abc import Sequence
 from .path import Path
 from .phi import data_moment, noise_moment
 
-FORMS = ("x0", "eps")
+FORM = {"dpmsolver++": "x0", "dpmsolver": "eps"}
+CHOICES: dict[str, tuple[object, ...]] = {
+    "algorithm": tuple(FORM),
+    "order": (1, 2, 3),
+    "method": ("multistep", "singlestep"),
+    "solver_type": ("dpmsolver", "taylor", "official"),
+    "start": ("corrected", "official"),
+    "final_rule": ("smooth", "official", "none"),
+}
+
+
+def check_options(**options: object) -> None:
+    """One ValueError sentence, naming the option, the value and the choices, if any of them is out of range."""
+    for name, value in options.items():
+        if name not in CHOICES:
+            raise ValueError(f"{name} is no option; the options are {', '.join(CHOICES)}.")
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, CHOICES[name]))}.")
 
 
 def state_weight(path: Path, form: str, s: float, t: float) -> float:

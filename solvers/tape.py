@@ -53,9 +53,9 @@ Record = Eval | Affine | Noise | Mark
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What records[first:last] must do to "x", as the planner states it; `proof.check` tests the records against it.
+    """What records[first:last] must do to the state, as the planner states it; `proof.check` tests the records against it.
 
-    From the exact state at sigma_from they lead to register `x` at sigma_to, integrating (in λ, form "x0" or "eps") the Newton
+    From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0" or "eps") the Newton
     polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
     """
 
@@ -67,6 +67,7 @@ class Claim:
     rule: str
     nodes: tuple[float, ...]
     fades: tuple[float, ...]
+    register: str = "x"
 
     @property
     def order(self) -> float:
