@@ -23,8 +23,8 @@ class DPMSolverSamplerExt(io.ComfyNode):
             description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
             inputs=[
                 io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
-                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the " "
-                    ""built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the "
+                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the "
+                    "built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the "
                     "widgets "
                     "below.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
