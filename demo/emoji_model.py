@@ -95,15 +95,21 @@ def denoise(net: nn.Module, x: Tensor, sigma: Tensor, label: Tensor) -> Tensor:
     return c_skip * x + c_out * net(c_in * x, sigma.log() / 4, label)
 
 
-def load(path: Path | str = WEIGHTS) -> tuple[EmojiNet, list[str]]:
-    """(network in fp32 and eval mode, names of the classes in order) from a safetensors file written by train.py."""
+def class_names(path: Path | str = WEIGHTS) -> list[str]:
+    """Names of the classes in order, from the header of a safetensors file written by train.py."""
     from safetensors import safe_open
 
     with safe_open(str(path), framework="pt") as file:
         names = json.loads(file.metadata()["classes"])
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
     if len(names) != CLASSES:
         raise ValueError(f"{path} names {len(names)} classes, the network has {CLASSES}")
+    return names
+
+
+def load(path: Path | str = WEIGHTS) -> tuple[EmojiNet, list[str]]:
+    """(network in fp32 and eval mode, names of the classes in order) from a safetensors file written by train.py."""
+    from safetensors.torch import load_file
+
     net = EmojiNet()
-    net.load_state_dict(state)
-    return net.eval().requires_grad_(False), names
+    net.load_state_dict({key: value.float() for key, value in load_file(str(path)).items()})
+    return net.eval().requires_grad_(False), class_names(path)

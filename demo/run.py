@@ -71,7 +71,7 @@ def workflow(sampler: str, scheduler: str, steps: int) -> tuple[dict, list[str]]
 
 
 class Line:
-    """One line of progress: rewritten in place on a terminal; elsewhere printed when it is complete, and every `EVERY` seconds till then."""
+    """One line of progress: rewritten in place on a terminal; elsewhere printed when complete, and every `EVERY` seconds until then."""
 
     EVERY = 5.0
 

@@ -42,7 +42,7 @@ def _network():
 
 
 network = _network()
-_, CLASSES = network.load(_beside_or_above("emoji.safetensors"))
+CLASSES = network.class_names(_beside_or_above("emoji.safetensors"))
 UNCONDITIONAL = network.UNCONDITIONAL
 
 

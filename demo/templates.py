@@ -1,0 +1,236 @@
+"""Write the workflow templates: those of the extension (for any checkpoint) and those of the demo (for the emoji model).
+
+    python demo/templates.py                  writes the .json files
+    python demo/templates.py --thumbnails     also paints the same-name .jpg files with the demo's host (half a minute)
+
+A template is listed by ComfyUI under the pack that has it in `example_workflows/`. The extension's own use nothing but ComfyUI's
+nodes and ours; the demo's need the emoji pack and therefore lie in its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import uuid
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+EXTENSION, EMOJI = HERE.parent / "example_workflows", HERE / "pack" / "example_workflows"
+# Name and type of the sockets of every node in use: (inputs that are links, outputs).
+SOCKETS = {
+    "CheckpointLoaderSimple": ([], [("MODEL", "MODEL"), ("CLIP", "CLIP"), ("VAE", "VAE")]),
+    "CLIPTextEncode": ([("clip", "CLIP")], [("CONDITIONING", "CONDITIONING")]),
+    "EmptyLatentImage": ([], [("LATENT", "LATENT")]),
+    "KSampler": (
+        [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")],
+        [("LATENT", "LATENT")],
+    ),
+    "SamplerCustom": (
+        [
+            ("model", "MODEL"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("sampler", "SAMPLER"),
+            ("sigmas", "SIGMAS"),
+            ("latent_image", "LATENT"),
+        ],
+        [("output", "LATENT"), ("denoised_output", "LATENT")],
+    ),
+    "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], [("IMAGE", "IMAGE")]),
+    "SaveImage": ([("images", "IMAGE")], []),
+    "PreviewImage": ([("images", "IMAGE")], []),
+    "MarkdownNote": ([], []),
+    "DPMSolverSamplerExt": ([], [("sampler", "SAMPLER")]),
+    "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
+    "EmojiDemoModel": ([], [("model", "MODEL")]),
+    "EmojiDemoPrompt": ([], [("conditioning", "CONDITIONING")]),
+    "EmojiDemoLatent": ([], [("latent", "LATENT")]),
+    "EmojiDemoDecode": ([("samples", "LATENT")], [("image", "IMAGE")]),
+}
+SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]  # in the order of the node's inputs
+MANUAL = "14.6, 6.5, 2.9, 1.3, 0.5, 0"
+
+
+class Canvas:
+    """A workflow in the front end's file format, built node by node."""
+
+    def __init__(self, name: str):
+        self.name, self.nodes, self.links = name, [], []
+
+    def add(self, kind: str, pos: tuple[int, int], size: tuple[int, int], widgets=(), title: str = "", **links) -> dict:
+        """Place a node; `links` names an input and gives (node, output index)."""
+        inputs, outputs = SOCKETS[kind]
+        node = {
+            "id": len(self.nodes) + 1,
+            "type": kind,
+            "pos": list(pos),
+            "size": list(size),
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": 0,
+            "inputs": [{"name": name, "type": of, "link": None} for name, of in inputs],
+            "outputs": [{"name": name, "type": of, "links": []} for name, of in outputs],
+            "properties": {} if kind == "MarkdownNote" else {"Node name for S&R": kind},
+            "widgets_values": list(widgets),
+        }
+        if title:
+            node["title"] = title
+        for name, (source, slot) in links.items():
+            index = [i["name"] for i in node["inputs"]].index(name)
+            number = len(self.links) + 1
+            self.links.append([number, source["id"], slot, node["id"], index, node["inputs"][index]["type"]])
+            node["inputs"][index]["link"] = number
+            source["outputs"][slot]["links"].append(number)
+        self.nodes.append(node)
+        return node
+
+    def write(self, folder: Path) -> Path:
+        """Save as `folder`/`name`.json; the same template always gives the same file."""
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "dpm-solver-ext/" + self.name)),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": [],
+            "config": {},
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 60]}},
+            "version": 0.4,
+        }
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(graph, indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def emoji_base(canvas: Canvas, note: str) -> tuple[dict, dict, dict, dict]:
+    """Model, two prompts and a latent at the left; returns them."""
+    model = canvas.add("EmojiDemoModel", (0, 0), (270, 60))
+    positive = canvas.add("EmojiDemoPrompt", (0, 110), (270, 60), ["food-fruit"], title="Positive")
+    negative = canvas.add("EmojiDemoPrompt", (0, 220), (270, 60), ["(anything)"], title="Negative")
+    latent = canvas.add("EmojiDemoLatent", (0, 330), (270, 110), [32, 32, 8])
+    canvas.add("MarkdownNote", (0, 490), (270, 130), [note])
+    return model, positive, negative, latent
+
+
+def emoji_ksampler() -> Canvas:
+    canvas = Canvas("emoji_dpm_auto")
+    note = (
+        "The same seed and 8 steps for both samplers. At the top **dpm_auto_ext** with the scheduler of the same name; "
+        "below a built-in. Change `sampler_name`, `scheduler` and `steps` and look at the details."
+    )
+    model, positive, negative, latent = emoji_base(canvas, note)
+    for row, (sampler, scheduler) in enumerate((("dpm_auto_ext", "dpm_auto_ext"), ("euler", "normal"))):
+        y = 530 * row
+        widgets = [20260, "fixed", 8, 2.5, sampler, scheduler, 1.0]
+        wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+        sampled = canvas.add("KSampler", (330, y), (300, 480), widgets, title=f"KSampler: {sampler}", **wires)
+        decoded = canvas.add("EmojiDemoDecode", (690, y), (230, 60), [8], samples=(sampled, 0))
+        canvas.add("SaveImage", (980, y), (480, 480), [f"emoji_{sampler}"], images=(decoded, 0))
+    return canvas
+
+
+def emoji_nodes() -> Canvas:
+    canvas = Canvas("emoji_dpm_nodes")
+    note = (
+        "**DPM-Solver Sampler (ext)** gives a SAMPLER and **DPM-Solver Scheduler (ext)** gives SIGMAS. "
+        "Set `preset` to `custom` to let the widgets below it act; hover over one to read what it does."
+    )
+    model, positive, negative, latent = emoji_base(canvas, note)
+    sampler = canvas.add("DPMSolverSamplerExt", (330, 0), (320, 230), SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (330, 280), (320, 230), ["auto", 8, 1.0, 0.0, 0.0, MANUAL], model=(model, 0))
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
+    sampled = canvas.add("SamplerCustom", (710, 0), (300, 480), [True, 20260, "fixed", 2.5], latent_image=(latent, 0), **wires)
+    decoded = canvas.add("EmojiDemoDecode", (1070, 0), (230, 60), [8], samples=(sampled, 0))
+    canvas.add("SaveImage", (1360, 0), (480, 480), ["emoji_nodes"], images=(decoded, 0))
+    return canvas
+
+
+def checkpoint_base(canvas: Canvas, note: str) -> tuple[dict, dict, dict, dict]:
+    """Checkpoint, two prompts and a latent of any Stable Diffusion model."""
+    loader = canvas.add("CheckpointLoaderSimple", (0, 0), (320, 100), ["v1-5-pruned-emaonly.safetensors"])
+    text = "a lighthouse on a cliff at sunset, oil painting"
+    positive = canvas.add("CLIPTextEncode", (380, 0), (320, 130), [text], title="Positive", clip=(loader, 1))
+    negative = canvas.add("CLIPTextEncode", (380, 180), (320, 130), ["blurry, text"], title="Negative", clip=(loader, 1))
+    latent = canvas.add("EmptyLatentImage", (380, 360), (320, 110), [512, 512, 1])
+    canvas.add("MarkdownNote", (0, 360), (320, 110), [note])
+    return loader, positive, negative, latent
+
+
+def checkpoint_ksampler() -> Canvas:
+    canvas = Canvas("dpm_auto")
+    note = "Choose your checkpoint. **dpm_auto_ext** is the default of this pack, as sampler and as scheduler; start with 12 to 20 steps."
+    loader, positive, negative, latent = checkpoint_base(canvas, note)
+    wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+    sampled = canvas.add("KSampler", (760, 0), (320, 480), [20260, "fixed", 14, 7.0, "dpm_auto_ext", "dpm_auto_ext", 1.0], **wires)
+    decoded = canvas.add("VAEDecode", (1140, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1410, 0), (480, 480), ["dpm_auto"], images=(decoded, 0))
+    return canvas
+
+
+def checkpoint_nodes() -> Canvas:
+    canvas = Canvas("dpm_nodes")
+    note = "Choose your checkpoint. All options are on the two DPM-Solver nodes; `preset` = `custom` lets the widgets below it act."
+    loader, positive, negative, latent = checkpoint_base(canvas, note)
+    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), (320, 210), SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, 270), (320, 190), ["auto", 14, 1.0, 0.0, 0.0, MANUAL], model=(loader, 0))
+    wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
+    sampled = canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 7.0], latent_image=(latent, 0), **wires)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1770, 0), (480, 480), ["dpm_nodes"], images=(decoded, 0))
+    return canvas
+
+
+TEMPLATES = ((EMOJI, emoji_ksampler), (EMOJI, emoji_nodes), (EXTENSION, checkpoint_ksampler), (EXTENSION, checkpoint_nodes))
+# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model.
+PICTURES = (
+    ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
+    ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
+    ("dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 14, ("face-smiling", "sky & weather", "food-fruit")),
+    ("dpm_nodes", "dpmpp_3m_ext", "dpm_auto_ext", 14, ("clothing", "animal-bug", "food-prepared")),
+)
+
+
+def thumbnails() -> None:
+    """Paint a 3x3 sheet of emoji for every template and save it as its .jpg."""
+    from host import Server, fetch_image, prepare_base, run_workflow
+    from PIL import Image
+
+    folders = {make().name: folder for folder, make in TEMPLATES}
+    base = prepare_base(HERE.parent / ".comfy" / "demo", {"dpm-solver-ext": HERE.parent, "emoji-demo": HERE / "pack"})
+    with Server(base, progress=print) as server:
+        for name, sampler, scheduler, steps, kinds in PICTURES:
+            sheet = Image.new("RGB", (384, 384), "white")
+            for row, kind in enumerate(kinds):
+                widgets = {"seed": 7 + row, "steps": steps, "cfg": 2.5, "sampler_name": sampler, "scheduler": scheduler, "denoise": 1.0}
+                wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
+                prompt = {
+                    "m": {"class_type": "EmojiDemoModel", "inputs": {}},
+                    "p": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
+                    "n": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": "(anything)"}},
+                    "l": {"class_type": "EmojiDemoLatent", "inputs": {"width": 32, "height": 32, "batch_size": 3}},
+                    "s": {"class_type": "KSampler", "inputs": {**widgets, **wires}},
+                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["s", 0], "scale": 4}},
+                    "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
+                }
+                for column, image in enumerate(run_workflow(server.url, prompt).images):
+                    sheet.paste(Image.open(io.BytesIO(fetch_image(server.url, image))), (128 * column, 128 * row))
+            path = folders[name] / f"{name}.jpg"
+            sheet.save(path, quality=85)
+            print(path, path.stat().st_size, "bytes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the workflow templates.")
+    parser.add_argument("--thumbnails", action="store_true", help="paint the .jpg files too")
+    args = parser.parse_args()
+    for folder, make in TEMPLATES:
+        print(make().write(folder))
+    if args.thumbnails:
+        thumbnails()
+
+
+if __name__ == "__main__":
+    main()
