@@ -79,7 +79,7 @@ def test_object_info(server):
     """What the front end builds its menus from: both nodes from custom_nodes.my-pack, and our names at the end of the dropdowns."""
     info = server.tools.get_json(server.url + "/object_info")
     for node_id, name, output in ((SAMPLER, "DPM-Solver Sampler (ext)", "SAMPLER"), (SCHEDULER, "DPM-Solver Scheduler (ext)", "SIGMAS")):
-        assert info[node_id]["display_name"] == name and info[node_id]["output"] == [output]
+        assert info[node_id]["display_name"] == name and info[node_id]["output"][0] == output
         assert info[node_id]["python_module"] == "custom_nodes.my-pack"
         tips = [e[1].get("tooltip") for s in info[node_id]["input"].values() for e in s.values()]
         assert tips and all(tips)
