@@ -26,4 +26,4 @@ def test_clone_called_my_pack_collects_everything(root, tmp_path):
 def test_clone_of_any_name_passes(root, tmp_path, name):
     """The library is loaded and used. `nodes` is also the name of one of our packages and of ComfyUI's own module."""
     clone = copy_files(root, project_files(root), tmp_path / name)
-    assert " passed" in run_pytest(clone, "tests/package/test_readme.py")
+    assert " passed" in run_pytest(clone, "tests/unit/test_phi.py", "tests/package/test_readme.py")
