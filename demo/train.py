@@ -158,12 +158,15 @@ def train(args: argparse.Namespace) -> None:
 
 
 @torch.no_grad()
-def sample(net: EmojiNet, labels: Tensor, guidance: float = 2.5, steps: int = 24, seed: int = 0) -> Tensor:
-    """(B, 3, 32, 32) by Heun's method on Karras' schedule over the demo's sigma range; the same noise for every network."""
+def sample(net: EmojiNet, labels: Tensor, mean: Tensor, guidance: float = 2.5, steps: int = 24, seed: int = 0) -> Tensor:
+    """(B, 3, 32, 32) by Heun's method on Karras' schedule over the demo's sigma range; the same noise for every network.
+
+    `mean` (1, 3, 1, 1) is the mean colour of the data: at the demo's largest sigma the start still tells the brightness.
+    """
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     sigmas = ((LEVELS[-1] ** (1 / 7)) * (1 - ramp) + LEVELS[0] ** (1 / 7) * ramp) ** 7
     sigmas = [*sigmas.tolist(), 0.0]
-    x = torch.randn(len(labels), 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * sigmas[0]
+    x = torch.randn(len(labels), 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * sigmas[0] + mean
 
     def slope(x: Tensor, sigma: float) -> Tensor:
         both = torch.cat([labels, torch.full_like(labels, UNCONDITIONAL)])
@@ -186,6 +189,7 @@ def evaluate(args: argparse.Namespace) -> None:
     pick = torch.randperm(len(arrays), generator=generator)[:512]
     images, labels = images_of(arrays)[pick], torch.from_numpy(labels)[pick]
     noise = torch.randn(images.shape, generator=generator)
+    mean = images_of(arrays).mean(dim=(0, 2, 3)).view(1, 3, 1, 1)
     print(f"{'loss at sigma':28s}" + "".join(f"{s:8.2f}" for s in LEVELS) + "    mean", flush=True)
     for file in args.evaluate:
         net, names = load_weights(file)
@@ -195,7 +199,7 @@ def evaluate(args: argparse.Namespace) -> None:
                 parts = [loss_of(net, images[i], noise[i], torch.full((len(i),), sigma), label[i]) for i in torch.arange(512).split(64)]
                 row.append(torch.cat(parts).mean().item())
             print(f"{Path(file).name + title:28s}" + "".join(f"{v:8.4f}" for v in row) + f"{sum(row) / len(row):8.4f}", flush=True)
-        rows = [sample(net, torch.full((8,), names.index(name))) for name in SHEET if name in names]
+        rows = [sample(net, torch.full((8,), names.index(name)), mean) for name in SHEET if name in names]
         # Distance of a picture to the training image nearest to it: falls as pictures sharpen.
         near = torch.cat([torch.cdist(r.flatten(1), images_of(arrays).flatten(1)).min(dim=1).values for r in rows]) / math.sqrt(3072)
         sheet = torch.cat([torch.cat(list(r), dim=2) for r in rows], dim=1).clamp(-1, 1)
