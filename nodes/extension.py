@@ -23,32 +23,28 @@ class DPMSolverSamplerExt(io.ComfyNode):
             description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
             inputs=[
                 io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
-                    "auto: the most accurate choice we measured, for every model; start here. dpmpp_2m: DPM-Solver++(2M), like the "
-                    "built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and more. custom: uses the "
-                    "widgets "
-                    "below.")),
+                    "auto: the most accurate choice we measured over models, guidance and step counts; start here. dpmpp_2m: "
+                    "DPM-Solver++(2M), as the built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and "
+                    "more. custom: the widgets below act.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
-                    "Custom only. dpmsolver++ predicts the image: the right one with CFG. dpmsolver predicts the noise: for CFG near 1.")),
+                    "Custom only. dpmsolver++ predicts the image, the papers' choice with CFG; dpmsolver predicts the noise, for CFG near "
+                    "1; dpmsolver-v, which auto uses, lies between them and suits both.")),
                 io.Int.Input("order", default=2, min=1, max=3, tooltip=(
-                    "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps, "
-                    "1 is DDIM.")),
+                    "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps (with "
+                    "dpmsolver-v from 5), 1 is DDIM.")),
                 io.Combo.Input("method", options=list(CHOICES["method"]), default="multistep", tooltip=(
-                    "Custom only. multistep makes one model call a step and remembers the last ones: the better use of calls. "
-                    "singlestep makes "
-                    "`order` calls a step, between the scheduler's noise levels, so it costs that many times more; halve the steps. "
-                    "Context "
+                    "Custom only. multistep makes one model call a step and remembers the last ones: the better use of calls. singlestep "
+                    "makes as many calls a step as its order, between the scheduler's noise levels, so divide the steps by it. Context "
                     "windows and HunyuanVideo need multistep.")),
                 io.Combo.Input("solver_type", options=["dpmsolver", "taylor"], default="dpmsolver", tooltip=(
-                    "Custom only, for order 2. dpmsolver is what the papers recommend; taylor integrates the slope exactly. They differ "
-                    "little.")),
+                    "Custom only; matters at order 2, and for singlestep at 3. dpmsolver is what the papers recommend; taylor integrates "
+                    "the slope exactly. They differ little.")),
                 io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
-                    "Custom only. corrected takes the first step again once the second model call is there, for free, and makes order 3 "
-                    "real; "
-                    "official is the papers' first-order start, to compare with other programs.")),
+                    "Custom only, for multistep. corrected takes the first step again once the second model call is there, for free, and "
+                    "makes order 3 real; official is the papers' first-order start, to compare with other programs.")),
                 io.Combo.Input("final_rule", options=list(CHOICES["final_rule"]), default="smooth", tooltip=(
-                    "Custom only. smooth lowers the order where a step is far longer than the one before, as at the end of the normal "
-                    "schedule; "
-                    "official lowers it below 10 steps only; none never does, which is the pure formula.")),
+                    "Custom only, for multistep. smooth lowers the order where a step is far longer than the one before, as at the end of "
+                    "the normal schedule; official lowers it below 10 steps only; none never does: the pure formula.")),
             ],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
         )  # fmt: skip

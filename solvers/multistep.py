@@ -1,7 +1,7 @@
 """Multistep DPM-Solver and DPM-Solver++ of orders 1 to 3: one evaluation a step, as a tape.
 
 Sources: DPM-Solver++ (arXiv 2211.01095, algorithm 2 and appendix B) in the form "x0", DPM-Solver (arXiv 2206.00927) in the form
-"eps"; the polynomial through the last `order` evaluations in λ, integrated as `step` says.
+"eps", and our own "dpmsolver-v" in the form "v"; the polynomial through the last `order` evaluations in λ, integrated as `step` says.
 
 Two things differ from the official code, and each has a switch back:
 
@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from .path import Path
 from .proof import check
-from .step import FORM, check_options, node_weights, state_weight
+from .step import FORM, check_options, form_of, node_weights, state_weight, value
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
 
 
@@ -47,8 +47,9 @@ def plan_multistep(
 ) -> Tape:
     """Plan a run along `sigmas` (host's numbers, strictly falling, the last may be 0).
 
-    `algorithm` "dpmsolver++" (data prediction) or "dpmsolver" (noise prediction); `order` 1…3; `solver_type` "dpmsolver" or
-    "taylor", which differ at order 2 only ("official" also copies the official third-order weights, for parity); `start`
+    `algorithm` "dpmsolver++" (data prediction), "dpmsolver" (noise prediction) or "dpmsolver-v" (v-prediction); `order` 1…3;
+    `solver_type` "dpmsolver" or "taylor", which differ at order 2 only, and not for "dpmsolver-v", which is always exact
+    ("official" also copies the official third-order weights, for parity); `start`
     "corrected" or "official"; `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps)
     or "none". ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
@@ -63,22 +64,22 @@ def plan_multistep(
         s, t = sigmas[i], sigmas[i + 1]
         first = len(records)
         records += [Eval(f"d{i}", "x", s), Mark(i, "x", f"d{i}")]
-        # At λ = -∞ x holds nothing of the data: ε says nothing there, and both forms take the same first-order step on x0.
-        form = "x0" if path.alpha(s) == 0 else FORM[algorithm]
-        prefix = "d" if form == "x0" else "e"
-        if form == "eps":
-            noise = path.sigma(s)
-            records.append(Affine(f"e{i}", (("x", 1 / noise), (f"d{i}", -path.alpha(s) / noise))))
+        if FORM[algorithm] != "x0" and path.alpha(s) > 0:
+            of_x, of_x0 = value(path, FORM[algorithm], s)
+            records.append(Affine(f"v{i}", (("x", of_x), (f"d{i}", of_x0))))
+        form = form_of(algorithm, path, s, t)
+        prefix = "d" if form == "x0" else "v"
         if i == 1 and order > 1 and start == "corrected":
-            record, claim = _corrected_start(path, sigmas, FORM[algorithm])
+            record, claim = _corrected_start(path, sigmas, algorithm)
             records.append(record)
             first = len(records)
             claims.append(replace(claim, last=first))
         nodes, factors = _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule)
-        weights = node_weights(path, form, s, t, nodes, solver_type, factors)
+        rule = "taylor" if form == "v" else solver_type
+        weights = node_weights(path, form, s, t, nodes, rule, factors)
         terms = [("x", state_weight(path, form, s, t))] + [(f"{prefix}{i - j}", w) for j, w in enumerate(weights)]
         records.append(Affine("x", tuple((name, w) for name, w in terms if w != 0)))
-        claims.append(Claim(first, len(records), s, t, form, solver_type, tuple(nodes), tuple(factors)))
+        claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors)))
     options = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule}
     return check(Tape(f"multistep {algorithm} order {order}", path.name, sigmas, tuple(records), tuple(claims), tuple(options.items())))
 
@@ -101,7 +102,7 @@ def _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule):
     return [sigmas[i - j] for j in range(len(factors))], factors
 
 
-def _corrected_start(path, sigmas, form):
+def _corrected_start(path, sigmas, algorithm):
     """The first step taken again, now that two evaluations are there: x += fade · (second-order step - first-order step).
 
     The fade 1/(1 + h²) keeps a long first step from being corrected by more than two evaluations can tell; it leaves the order.
@@ -110,9 +111,11 @@ def _corrected_start(path, sigmas, form):
     s, t = sigmas[0], sigmas[1]
     if path.alpha(s) == 0:
         form, rule, fade = "x0", "ratio", 1.0
-        change = path.alpha(t) / 2
+        change = [-path.alpha(t) / 2, path.alpha(t) / 2]
     else:
-        rule, fade = "taylor", 1 / (1 + (path.half_logsnr(t) - path.half_logsnr(s)) ** 2)
-        change = node_weights(path, form, s, t, [s, t], rule, [1.0, fade])[1]
-    old, new = ("d0", "d1") if form == "x0" else ("e0", "e1")
-    return Affine("x", (("x", 1.0), (old, -change), (new, change))), Claim(0, 0, s, t, form, rule, (s, t), (1.0, fade))
+        form, rule, fade = FORM[algorithm], "taylor", 1 / (1 + (path.half_logsnr(t) - path.half_logsnr(s)) ** 2)
+        first, both = (node_weights(path, form, s, t, nodes, rule, [1.0, fade][: len(nodes)]) for nodes in ([s], [s, t]))
+        change = [both[0] - first[0], both[1]]
+    prefix = "d" if form == "x0" else "v"
+    terms = (("x", 1.0), (f"{prefix}0", change[0]), (f"{prefix}1", change[1]))
+    return Affine("x", terms), Claim(0, 0, s, t, form, rule, (s, t), (1.0, fade))

@@ -9,7 +9,7 @@ from .step import check_options
 from .tape import Tape
 
 PRESETS: dict[str, dict[str, object]] = {
-    "auto": {"algorithm": "dpmsolver++", "order": 3, "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth"},
+    "auto": {"algorithm": "dpmsolver-v", "order": 3, "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth"},
     "dpmpp_2m": {"algorithm": "dpmsolver++", "order": 2, "solver_type": "dpmsolver", "start": "official", "final_rule": "smooth"},
     "dpmpp_3m": {"algorithm": "dpmsolver++", "order": 3, "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth"},
 }

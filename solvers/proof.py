@@ -1,8 +1,9 @@
 """Every tape proves itself before it runs: its records are executed on prescribed evaluations whose exact step is known.
 
 For a claim on p nodes the evaluations are set to the Newton polynomials N_0 … N_{p-1} of these nodes (N_0 is data at one point:
-the state then runs from α_s c + σ_s n to α_t c + σ_t n). Where no fade acts and the rule is exact this is the same as being exact
-for x0(λ) = (λ-λ_s)^k (or ε likewise) for every k below the order. The expected integrals come from Gauss-Legendre quadrature,
+the state then runs from α_s c + σ_s n to α_t c + σ_t n; form "v" has no such data, and runs on v's polynomial from 0). Where no
+fade acts and the rule is exact this is the same as being exact for x0(λ) = (λ-λ_s)^k (or ε, v likewise) for every k below the
+order. The expected integrals come from a Gauss-Legendre quadrature of their own,
 not from the φ functions the planner used. One pass over the records serves all claims at once: registers are vectors.
 """
 
@@ -12,6 +13,7 @@ import math
 import numpy as np
 
 from .path import PATHS, Path
+from .step import POWER, damping, value
 from .tape import Affine, Claim, Eval, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
@@ -37,6 +39,9 @@ def _integral(path: Path, form: str, s: float, t: float, degree_roots: list[floa
         poly *= lam_s + tau - root
     if form == "x0":
         return path.alpha(t) * float(w @ (np.exp(tau - h) * poly))
+    if form == "v":  # in u = e^{-λ} = tanφ: dφ = du/(1+u²)
+        u = np.exp(-(lam_s + tau))
+        return -math.hypot(path.alpha(t), path.sigma(t)) * float(w @ (u * (1 + u * u) ** (POWER / 2 - 1) * poly))
     return -path.alpha(t) * path.sigma(s) / path.alpha(s) * float(w @ (np.exp(-tau) * poly))
 
 
@@ -47,7 +52,7 @@ def _ratio(path: Path, s: float) -> float:
 def _expected(path: Path, claim: Claim, k: int) -> float:
     """The state the claim promises on data N_k (from state 0 for k > 0; from α c + σ n for k = 0)."""
     s, t = claim.sigma_from, claim.sigma_to
-    if k == 0:
+    if k == 0 and claim.form != "v":
         return path.alpha(t) * C + path.sigma(t) * N
     if claim.rule == "ratio":  # x_t/σ_t - x_s/σ_s = ∫ x0 du with u = α/σ and N_1 = u - u_s
         u_s, u_t = _ratio(path, s), _ratio(path, t)
@@ -55,8 +60,8 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
     lams = [path.half_logsnr(n) for n in claim.nodes[:k]]
     if claim.form == "eps" and path.sigma(t) == 0:  # ∫_0^∞ e^{-τ} Π(τ + a_j) dτ over elementary symmetric sums
         coefficients = np.poly([lam - path.half_logsnr(s) for lam in lams])[::-1]
-        value = sum(c * math.factorial(j) for j, c in enumerate(coefficients))
-        return -claim.fades[k] * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(value)
+        total = sum(c * math.factorial(j) for j, c in enumerate(coefficients))
+        return -claim.fades[k] * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(total)
     exact = _integral(path, claim.form, s, t, lams)
     h = path.half_logsnr(t) - path.half_logsnr(s)
     if claim.rule != "taylor" and len(claim.nodes) == 2:  # N_1 by its value half-way
@@ -77,24 +82,28 @@ def check(tape: Tape) -> Tape:
         starts.setdefault(claim.first, []).append(i)
         ends.setdefault(claim.last, []).append(i)
     zero = np.zeros(len(cases))
-    constant = np.array([k == 0 for _, k in cases])
+    one_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
     begin = tape.sigmas[0]  # on the exact trajectory from the very start, so that stored ε are right too
-    registers: dict[str, np.ndarray] = {"x": np.where(constant, path.alpha(begin) * C + path.sigma(begin) * N, 0.0)}
+    registers: dict[str, np.ndarray] = {"x": np.where(one_point, path.alpha(begin) * C + path.sigma(begin) * N, 0.0)}
     roots = np.full((len(cases), 2), np.nan)
     ratio = np.array([claim.rule == "ratio" for claim, _ in cases])
-    wanted_noise = np.array([claim.form == "eps" and k > 0 for claim, k in cases])
     for i, (claim, k) in enumerate(cases):
         roots[i, :k] = [_ratio(path, n) if ratio[i] else path.half_logsnr(n) for n in claim.nodes[:k]]
     absent = np.isnan(roots)
+    by_form = {form: np.array([claim.form == form for claim, _ in cases]) & ~one_point for form in ("eps", "v")}
 
     def prescribed(sigma: float, x: np.ndarray) -> np.ndarray:
-        lam = path.half_logsnr(sigma)  # where it is infinite no polynomial in λ has a value, and no claim of order > 1 may read one
+        """The x0 that makes the claim's quantity the wanted polynomial here. Where λ is infinite no polynomial has a value, and no
+        claim of order > 1 may read one."""
+        lam = path.half_logsnr(sigma)
         at = np.where(ratio, _ratio(path, sigma), lam if math.isfinite(lam) else math.nan)
-        value = np.where(absent, 1.0, at[:, None] - roots).prod(1)
-        value = np.where(constant, C, np.nan_to_num(value))
-        if not wanted_noise.any() or path.alpha(sigma) == 0:
-            return value
-        return np.where(wanted_noise, (x - path.sigma(sigma) * value) / path.alpha(sigma), value)
+        wanted = np.where(absent, 1.0, at[:, None] - roots).prod(1)
+        wanted = np.where(one_point, C, np.nan_to_num(wanted))
+        for form, here in by_form.items():
+            if path.alpha(sigma) > 0 and here.any():
+                of_x, of_x0 = value(path, form, sigma)
+                wanted = np.where(here, (wanted / damping(path, form, sigma) - of_x * x) / of_x0, wanted)
+        return wanted
 
     for position in range(len(tape.records) + 1):
         for i in ends.get(position, ()):
@@ -111,8 +120,8 @@ def check(tape: Tape) -> Tape:
         if position in starts:
             x = registers["x"].copy()
             for i in starts[position]:
-                claim, k = cases[i]
-                x[i] = path.alpha(claim.sigma_from) * C + path.sigma(claim.sigma_from) * N if k == 0 else 0.0
+                claim = cases[i][0]
+                x[i] = path.alpha(claim.sigma_from) * C + path.sigma(claim.sigma_from) * N if one_point[i] else 0.0
             registers["x"] = x
         record = tape.records[position]
         if isinstance(record, Eval):

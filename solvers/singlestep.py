@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .path import Path
 from .proof import check
-from .step import FORM, check_options, node_weights, state_weight
+from .step import check_options, form_of, node_weights, state_weight, value
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
 
 FRACTIONS = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
@@ -34,7 +34,7 @@ def plan_singlestep(
     for i, (s, t) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
         first = len(records)
         lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
-        form = "x0" if path.alpha(s) == 0 else FORM[algorithm]
+        form = form_of(algorithm, path, s, t)
         stages = [s] if math.isinf(h) else [s] + [path.from_half_logsnr(lam_s + r * h) for r in FRACTIONS[order]]
         values = []
         for j, sigma in enumerate(stages):
@@ -46,11 +46,11 @@ def plan_singlestep(
             records.append(Eval(f"d{j}", state, sigma))
             if j == 0:
                 records.append(Mark(i, "x", "d0"))
-            if form == "eps":
-                noise = path.sigma(sigma)
-                records.append(Affine(f"e{j}", ((state, 1 / noise), (f"d{j}", -path.alpha(sigma) / noise))))
-                values[-1] = f"e{j}"
-        rule = solver_type if len(stages) == 2 else "taylor"
+            if form != "x0":
+                of_x, of_x0 = value(path, form, sigma)
+                records.append(Affine(f"v{j}", ((state, of_x), (f"d{j}", of_x0))))
+                values[-1] = f"v{j}"
+        rule = solver_type if len(stages) == 2 and form != "v" else "taylor"
         if len(stages) == 3 and solver_type != "taylor":
             stages, values = stages[::2], values[::2]
         _step(path, form, s, t, stages, rule, values, "x", first, records, claims)
