@@ -1,0 +1,325 @@
+"""The executor: same numbers on every array type, hooks, no write into the caller's arrays, no synchronisation, stated cost."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from dpm_solver_ext.solvers.execute import execute
+from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
+from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.schedule import karras
+from dpm_solver_ext.solvers.step import CHOICES
+from dpm_solver_ext.solvers.tape import Affine, Eval, Mark, Noise, Tape
+from dpm_solver_ext.tests import models
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+OPTIONS = [dict(p) for p in PRESETS.values()] + [
+    dict(algorithm=a, order=o, method=m) for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
+]
+SHAPE = (2, 3, 4, 5)
+
+
+def grid(path, n: int = 10) -> list[float]:
+    return karras(n, 14.6, 0.03) if path is VE else [1 - i / n for i in range(n)] + [0.0]
+
+
+def gaussian(path):
+    """A denoiser of plain arithmetic, for NumPy and torch alike."""
+    model = models.Gaussian()
+    return lambda x, s: model.denoise(path, x, s)
+
+
+def start(path, dtype=torch.float64) -> torch.Tensor:
+    x = torch.from_numpy(np.random.default_rng(5).standard_normal(SHAPE)) * path.sigma(grid(path)[0])
+    return x.to(dtype)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
+@pytest.mark.parametrize("name", ["ve", "flow"])
+def test_torch_equals_numpy(name, options):
+    """float64 torch equals NumPy to 1e-12, float32 torch to 1e-5: guards the lerp and in-place forms of an affine record."""
+    path = PATHS[name]
+    tape = plan(path, grid(path), **options)
+    x = start(path)
+    exact = execute(tape, gaussian(path), x.numpy())
+    double = execute(tape, gaussian(path), x)
+    assert isinstance(exact, np.ndarray) and double.dtype == torch.float64
+    np.testing.assert_allclose(double.numpy(), exact, rtol=0, atol=1e-12 * max(1, abs(exact).max()))
+    single = execute(tape, gaussian(path), x.float())
+    assert single.dtype == torch.float32
+    np.testing.assert_allclose(single.numpy(), exact, rtol=0, atol=1e-5 * max(1, abs(exact).max()))
+
+
+def test_numpy_keeps_float32():
+    """Python-float coefficients do not promote a float32 NumPy state."""
+    tape = plan(FLOW, grid(FLOW), order=3)
+    assert execute(tape, gaussian(FLOW), start(FLOW).float().numpy()).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_states_are_kept_in_float32(dtype):
+    """A half-precision latent is float32 for the model and the history, and half again only at the end: rounding does not pile up."""
+    tape = plan(FLOW, grid(FLOW, 30), order=2)
+    x = start(FLOW, dtype)
+    seen = []
+
+    def denoise(y, s):
+        seen.append(y.dtype)
+        return gaussian(FLOW)(y, s).to(dtype)  # a host's model answers in its own precision
+
+    marks = []
+    out = execute(tape, denoise, x, mark=lambda step, y, d: marks.append((y.dtype, d.dtype)))
+    assert out.dtype == dtype and set(seen) == {torch.float32}
+    assert set(marks) == {(torch.float32, torch.float32)}
+    exact = execute(tape, gaussian(FLOW), x.double())
+    ulp = torch.finfo(dtype).eps * exact.abs().max()
+    assert (out.double() - exact).abs().max() < 1.5 * ulp, "more than the rounding of the model's answers and of the result"
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
+def test_the_callers_state_is_never_written(options, dtype):
+    """x is bit for bit what it was, and neither the result nor any marked state shares its memory unless it is x itself unchanged."""
+    for path in (VE, FLOW):
+        x = start(path, dtype)
+        before = x.clone()
+        out = execute(plan(path, grid(path, 6), **options), gaussian(path), x)
+        assert torch.equal(x, before) and x._version == 0
+        assert out.data_ptr() != x.data_ptr()
+
+
+def test_predictions_are_never_written():
+    """A model that hands out the same buffer's view, or its input, gets it back unwritten: hosts cache predictions."""
+    kept = []
+
+    def denoise(y, s):
+        d = gaussian(FLOW)(y, s)
+        kept.append((d, d.clone()))
+        return d
+
+    for options in OPTIONS:
+        execute(plan(FLOW, grid(FLOW, 6), **options), denoise, start(FLOW))
+    assert len(kept) > 50 and all(torch.equal(a, b) for a, b in kept)
+
+
+def test_a_step_that_does_nothing():
+    """A record that copies x (weight 1, one term) makes a new tensor: an in-place callback on it must not reach the caller's."""
+    tape = Tape("copy", "ve", (1.0, 0.5), (Affine("x", (("x", 1.0),)),), ())
+    x = torch.ones(3)
+    out = execute(tape, gaussian(VE), x)
+    assert torch.equal(out, x) and out.data_ptr() != x.data_ptr()
+    for w in (0.25, -1.0):
+        assert torch.equal(execute(Tape("scale", "ve", (1.0, 0.5), (Affine("x", (("x", w),)),), ()), gaussian(VE), x), w * x)
+
+
+@pytest.mark.parametrize("weights", [(0.3, 0.7), (0.2, 1.1, -0.3), (1.0, -0.5, 0.5), (2.0, -0.9, -0.1), (5.0, -4.0), (-0.5, 0.75, 0.75), (0.4, 0.4), (0.0, 1.0)])
+def test_affine_records_are_their_sum(weights):
+    """Sums that reach 1 (lerp) or not, cancelling and large weights: equal to the plain weighted sum to 1e-14, inputs unwritten."""
+    torch.manual_seed(0)
+    arrays = [torch.randn(7, dtype=torch.float64) for _ in weights]
+    before = [a.clone() for a in arrays]
+    evals = tuple(Eval(f"d{i}", "x", float(10 - i)) for i in range(1, len(weights)))
+    record = Affine("x", tuple((f"d{i}" if i else "x", w) for i, w in enumerate(weights)))
+    answers = iter(arrays[1:])
+    out = execute(Tape("sum", "ve", (10.0, 1.0), (*evals, record), ()), lambda x, s: next(answers), arrays[0])
+    want = sum(w * a for w, a in zip(weights, before, strict=True))
+    assert (out - want).abs().max() < 1e-14 * 20
+    assert all(torch.equal(a, b) for a, b in zip(arrays, before, strict=True))
+
+
+# --- hooks ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_hooks_are_called_in_order():
+    """Each evaluation: denoise, then project on its result at that sigma; then mark with the state it was made at and the projected x0."""
+    log = []
+    sigmas = grid(FLOW, 4)
+    x = start(FLOW)
+
+    def denoise(y, s):
+        log.append(("denoise", s, y))
+        return gaussian(FLOW)(y, s)
+
+    def project(d, s):
+        log.append(("project", s, d))
+        return d.clamp(-0.1, 0.1)
+
+    def mark(step, y, d):
+        log.append(("mark", step, y, d))
+
+    execute(plan(FLOW, sigmas, order=2), denoise, x, project=project, mark=mark)
+    assert [e[0] for e in log] == ["denoise", "project", "mark"] * 4
+    for i, s in enumerate(sigmas[:-1]):
+        asked, cut, done = log[3 * i : 3 * i + 3]
+        assert asked[1] == cut[1] == s and done[1] == i
+        assert done[2] is asked[2], "the state the evaluation was made at"
+        assert torch.equal(done[3], cut[2].clamp(-0.1, 0.1)), "the prediction in use"
+    assert log[0][2] is x
+
+
+def test_project_is_used():
+    """With every prediction replaced by a constant c the run ends at c: a projection that is called and dropped fails."""
+    for options in OPTIONS:
+        out = execute(plan(FLOW, grid(FLOW, 5), **options), gaussian(FLOW), start(FLOW), project=lambda d, s: torch.full_like(d, 0.375))
+        assert (out - 0.375).abs().max() < 1e-12
+
+
+def noisy() -> Tape:
+    """One stochastic step, by hand: x = 0.5 x + 0.5 d + 0.25 noise."""
+    return Tape(
+        "by hand",
+        "ve",
+        (2.0, 1.0),
+        (Eval("d", "x", 2.0), Mark(0, "x", "d"), Affine("x", (("x", 0.5), ("d", 0.5))), Noise("x", 0.25, 2.0, 1.0)),
+        (),
+    )
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_noise_hook(library):
+    """A Noise record asks for its interval once and adds coefficient times what it gets."""
+    x = torch.full((4,), 3.0, dtype=torch.float64)
+    n = torch.arange(4.0, dtype=torch.float64)
+    if library == "numpy":
+        x, n = x.numpy(), n.numpy()
+    asked = []
+
+    def noise(a, b):
+        asked.append((a, b))
+        return n
+
+    out = execute(noisy(), lambda y, s: y - 1, x, noise=noise)
+    assert asked == [(2.0, 1.0)]
+    assert np.allclose(np.asarray(out), 2.5 + 0.25 * np.arange(4.0), atol=1e-15)
+    assert np.array_equal(np.asarray(n), np.arange(4.0)) and float(x[0]) == 3.0
+
+
+def test_a_missing_noise_source_is_one_sentence():
+    """A tape with noise and no source says so in one sentence, not by a TypeError inside."""
+    with pytest.raises(ValueError, match=r"^by hand adds noise, but no noise source was given; pass noise=.*\.$"):
+        execute(noisy(), lambda y, s: y, torch.ones(2))
+
+
+def test_interrupts_propagate():
+    """An exception from mark (a host's interrupt), denoise or project stops the run at once and reaches the caller, BaseException too."""
+
+    class Interrupt(BaseException):
+        pass
+
+    calls = []
+
+    def mark(step, x, d):
+        if step == 2:
+            raise Interrupt
+
+    def denoise(y, s):
+        calls.append(s)
+        return y
+
+    with pytest.raises(Interrupt):
+        execute(plan(VE, grid(VE)), denoise, start(VE), mark=mark)
+    assert calls == grid(VE)[:3]
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------------------------
+
+SYNCHRONISING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "_to_copy", "copy_", "masked_select", "unique", "allclose")
+
+
+class Ledger(TorchDispatchMode):
+    """Every kernel outside the model: its name and the bytes it reads and writes, in units of the state."""
+
+    def __init__(self, unit: int):
+        super().__init__()
+        self.unit, self.names, self.passes, self.off = unit, [], [], False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not self.off:
+            size = lambda tree: sum(t.numel() * t.element_size() for t in tree_leaves(tree) if isinstance(t, torch.Tensor))  # noqa: E731
+            self.names.append(func._schema.name.removeprefix("aten::"))
+            self.passes.append((size((args, kwargs)) + size(out)) / self.unit)
+        return out
+
+
+def ledger(path, n, **options) -> Ledger:
+    x = start(path, torch.float32)
+    book = Ledger(x.numel() * x.element_size())
+
+    def denoise(y, s):
+        book.off = True
+        d = gaussian(path)(y, s)
+        book.off = False
+        return d
+
+    tape = plan(path, grid(path, n), **options)
+    with book:
+        execute(tape, denoise, x, mark=lambda step, y, d: None)
+    return book
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
+@pytest.mark.parametrize("n", [10, 40])
+def test_no_synchronisation(n, options):
+    """No operator that reads a value back or copies between devices, in 10 steps or 40: on a GPU each would stall the queue."""
+    for path in (VE, FLOW):
+        names = ledger(path, n, **options).names
+        assert len(names) >= n - 1
+        assert not [name for name in names if any(name == s or name.startswith(s + ".") for s in SYNCHRONISING)]
+        assert set(names) <= {"lerp", "lerp_", "mul", "add_", "clone"}, "a kernel that the docstring does not list"
+
+
+def test_the_ledger_sees_synchronisation():
+    """The counter of the test above is alive: a float() on a tensor and a comparison are seen."""
+    book = Ledger(1)
+    with book:
+        x = torch.ones(2)
+        float(x[0])
+        torch.equal(x, x)
+        bool((x > 0).all())
+    assert {"_local_scalar_dense", "equal"} <= set(book.names)
+
+
+@pytest.mark.parametrize("name", ["ve", "flow"])
+def test_two_m_costs_two_kernels_and_six_passes(name):
+    """DPM-Solver++ 2M: 2 kernels and 6 tensor passes a step with history, 1 and 3 at the first-order ends, as execute.py states."""
+    path = PATHS[name]
+    kernels = {}
+    for n in (20, 40):
+        book = ledger(path, n, **PRESETS["dpmpp_2m"])
+        assert set(book.names) <= {"lerp", "lerp_", "clone"}
+        kernels[n] = (len(book.names), sum(book.passes))
+    assert kernels[40][0] - kernels[20][0] == 2 * 20, "2 kernels a step"
+    assert kernels[40][1] - kernels[20][1] == 6 * 20, "6 passes a step"
+    assert kernels[20][0] <= 2 * 20 and kernels[20][1] <= 6 * 20
+
+
+def test_cost_of_an_affine_record():
+    """n terms cost 3(n-1) passes in n-1 kernels where the coefficients sum to 1, else 3n-1 in n, as execute.py's docstring says."""
+    for weights, passes, count in (((0.4, 0.6), 3, 1), ((0.5, 0.7, -0.2), 6, 2), ((0.5, 0.7, -0.2, 0.0), 9, 3), ((0.4, 0.4), 5, 2), ((0.4, 0.4, 0.4), 8, 3)):
+        evals = tuple(Eval(f"d{i}", "x", float(10 - i)) for i in range(1, len(weights)))
+        record = Affine("x", tuple((f"d{i}" if i else "x", w) for i, w in enumerate(weights)))
+        arrays = [torch.ones(8) for _ in weights]
+        answers = iter(arrays[1:])
+        with Ledger(arrays[0].numel() * 4) as book:
+            execute(Tape("sum", "ve", (10.0, 1.0), (*evals, record), ()), lambda x, s, a=answers: next(a), arrays[0])
+        assert (sum(book.passes), len(book.names)) == (passes, count), (weights, book.names)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
+def test_runs_without_values(options):
+    """The whole run works on the meta device, where no tensor has a value: proof that nothing is read."""
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.empty(SHAPE, device="meta", dtype=dtype)
+        out = execute(plan(FLOW, grid(FLOW), **options), gaussian(FLOW), x)
+        assert out.device.type == "meta" and out.shape == SHAPE and out.dtype == dtype
+
+
+def test_gradients_are_the_hosts_business():
+    """Under autograd the result carries a gradient to x: in-place kernels act on fresh tensors only (needed for guidance by gradient)."""
+    x = start(FLOW).requires_grad_()
+    out = execute(plan(FLOW, grid(FLOW, 5), order=3), gaussian(FLOW), x)
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert math.isfinite(float(grad.sum())) and float(grad.abs().sum()) > 0
