@@ -30,7 +30,8 @@ class DPMSolverSamplerExt(io.ComfyNode):
                     "Custom only. dpmsolver++ predicts the image, the papers' choice with CFG; dpmsolver predicts the noise, for CFG near "
                     "1; dpmsolver-v, which auto uses, lies between them and suits both.")),
                 io.Int.Input("order", default=2, min=1, max=3, tooltip=(
-                    "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps (with "
+                    "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps "
+                    "(with "
                     "dpmsolver-v from 5), 1 is DDIM.")),
                 io.Combo.Input("method", options=list(CHOICES["method"]), default="multistep", tooltip=(
                     "Custom only. multistep makes one model call a step and remembers the last ones: the better use of calls. singlestep "

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from .path import Path
 from .proof import check
-from .step import FORM, check_options, form_of, node_weights, state_weight, value
+from .step import FORM, check_options, form_of, is_open, node_weights, state_weight, value
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
 
 
@@ -64,10 +64,10 @@ def plan_multistep(
         s, t = sigmas[i], sigmas[i + 1]
         first = len(records)
         records += [Eval(f"d{i}", "x", s), Mark(i, "x", f"d{i}")]
-        if FORM[algorithm] != "x0" and path.alpha(s) > 0:
+        form = form_of(algorithm, path, s, t)
+        if FORM[algorithm] != "x0" and not is_open(path, s) and (form != "x0" or i < steps - 1):
             of_x, of_x0 = value(path, FORM[algorithm], s)
             records.append(Affine(f"v{i}", (("x", of_x), (f"d{i}", of_x0))))
-        form = form_of(algorithm, path, s, t)
         prefix = "d" if form == "x0" else "v"
         if i == 1 and order > 1 and start == "corrected":
             record, claim = _corrected_start(path, sigmas, algorithm)
@@ -75,6 +75,8 @@ def plan_multistep(
             first = len(records)
             claims.append(replace(claim, last=first))
         nodes, factors = _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule)
+        if form == "v" and order > 1 and i > 0 and is_open(path, sigmas[i - 1]):
+            form, prefix = "x0", "d"  # the one node left is still near the open end, where x0 is the smoother quantity
         rule = "taylor" if form == "v" else solver_type
         weights = node_weights(path, form, s, t, nodes, rule, factors)
         terms = [("x", state_weight(path, form, s, t))] + [(f"{prefix}{i - j}", w) for j, w in enumerate(weights)]
@@ -92,7 +94,7 @@ def _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule):
         p = min(p, steps - i)
     if math.isinf(h) and (form == "x0" or solver_type != "taylor" or final_rule == "smooth"):
         p = 1
-    while math.isinf(lam[i - p + 1]) and p > 1:
+    while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(path, sigmas[i - p + 1]))):
         p -= 1
     factors = [1.0] * p
     if final_rule == "smooth" and p > 1:
@@ -109,9 +111,10 @@ def _corrected_start(path, sigmas, algorithm):
     From λ = -∞ the trapezoid is in α/σ, where the integral is finite: x_t/σ_t - x_s/σ_s = ∫ x0 d(α/σ).
     """
     s, t = sigmas[0], sigmas[1]
-    if path.alpha(s) == 0:
+    if path.alpha(s) == 0 or (FORM[algorithm] != "x0" and is_open(path, s)):
         form, rule, fade = "x0", "ratio", 1.0
-        change = [-path.alpha(t) / 2, path.alpha(t) / 2]
+        change = (path.alpha(t) - path.sigma(t) * path.alpha(s) / path.sigma(s)) / 2
+        change = [-change, change]
     else:
         form, rule, fade = FORM[algorithm], "taylor", 1 / (1 + (path.half_logsnr(t) - path.half_logsnr(s)) ** 2)
         first, both = (node_weights(path, form, s, t, nodes, rule, [1.0, fade][: len(nodes)]) for nodes in ([s], [s, t]))

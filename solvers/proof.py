@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from .path import PATHS, Path
-from .step import POWER, damping, value
+from .step import POWER, damping, is_open, value
 from .tape import Affine, Claim, Eval, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
@@ -100,7 +100,7 @@ def check(tape: Tape) -> Tape:
         wanted = np.where(absent, 1.0, at[:, None] - roots).prod(1)
         wanted = np.where(one_point, C, np.nan_to_num(wanted))
         for form, here in by_form.items():
-            if path.alpha(sigma) > 0 and here.any():
+            if here.any() and not is_open(path, sigma):
                 of_x, of_x0 = value(path, form, sigma)
                 wanted = np.where(here, (wanted / damping(path, form, sigma) - of_x * x) / of_x0, wanted)
         return wanted
@@ -109,7 +109,7 @@ def check(tape: Tape) -> Tape:
         for i in ends.get(position, ()):
             claim, k = cases[i]
             want, got = _expected(path, claim, k), registers[claim.register][i]
-            size = max(1.0, abs(want), path.alpha(claim.sigma_to), path.sigma(claim.sigma_to), path.sigma(claim.sigma_from))
+            size = max(1.0, abs(want), path.sigma(claim.sigma_from))
             if not abs(got - want) <= TOLERANCE * size:
                 raise TapeError(
                     f"{tape.solver}: the step {claim.sigma_from:g} -> {claim.sigma_to:g} gives {got:.12g} on evaluations "

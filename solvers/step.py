@@ -45,10 +45,15 @@ def check_options(**options: object) -> None:
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, CHOICES[name]))}.")
 
 
+def is_open(path: Path, s: float) -> bool:
+    """At λ = -∞, or so near (α/σ < 0.001) that ε and v made of x and x0 say little of the data: "eps" and "v" do not start here."""
+    return path.alpha(s) < 1e-3 * path.sigma(s)
+
+
 def form_of(algorithm: str, path: Path, s: float, t: float) -> str:
-    """The form of a step. At λ_s = -∞ x holds no data and every form takes the same first-order step on x0; so does "v" to λ = +∞."""
+    """The form of a step. From an open end x holds no data and every form takes the same first-order step on x0; so does "v" to σ = 0."""
     form = FORM[algorithm]
-    return "x0" if path.alpha(s) == 0 or (form == "v" and path.sigma(t) == 0) else form
+    return "x0" if is_open(path, s) or (form == "v" and path.sigma(t) == 0) else form
 
 
 def value(path: Path, form: str, s: float) -> tuple[float, float]:

@@ -1,4 +1,5 @@
 """Models whose denoiser is exact: Gaussian data (the sampling ODE is solved in closed form) and mixtures (solved finely)."""
+
 from __future__ import annotations
 
 import functools
