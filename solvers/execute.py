@@ -33,6 +33,7 @@ def execute(
     dtype = getattr(x, "dtype", None)
     half = str(dtype) in HALF
     registers: dict[str, Any] = {"x": x.float() if half else x}
+    del x  # no reference but the registers': what a register frees is free
     state_dtype = getattr(registers["x"], "dtype", None)
     for record, dead in zip(tape.records, tape.last_reads, strict=True):
         if isinstance(record, Eval):
@@ -42,6 +43,7 @@ def execute(
             if getattr(x0, "dtype", None) != state_dtype and hasattr(x0, "to"):
                 x0 = x0.to(state_dtype)
             registers[record.dst] = x0
+            del x0
         elif isinstance(record, Affine):
             registers[record.dst] = combine([(w, registers[name]) for name, w in record.terms])
         elif isinstance(record, Noise):

@@ -19,19 +19,19 @@ from dataclasses import replace
 
 from .path import Path
 from .proof import check
-from .step import FORM, check_options, form_of, is_open, node_weights, state_weight, value
+from .step import FORM, check_options, form_of, is_open, node_weights, state_weight, terms_of, value
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
 
 
 def fades(h: float, before: Sequence[float], order: int) -> list[float]:
     """The smooth rule: factors of the terms of orders 1, 2, 3 for a λ step h after the steps `before` (newest first).
 
-    A slope taken over the last step is trusted over twice its length; beyond, its term falls with (2 h₁/h)⁴. That is order 1 for
-    a last finite step far longer than the one before it, where extrapolation does the harm, and exactly order 2 on karras. The
-    second derivative needs small steps besides: 1/(1 + h²). Both leave the order as h → 0. Chosen on mixtures with guidance 1 to
-    7.5, 5 to 30 steps: tests/unit/test_step_counts.py holds the errors' smoothness in the number of steps.
+    A slope taken over the last step h₁ is trusted over twice its length; beyond, its term falls by 1 + h²/2 ((h/2h₁)² - 1). That is
+    nearly order 1 for a last finite step far longer than the one before it, where extrapolation does the harm, and exactly order 2
+    on karras. The second derivative needs small steps besides: 1 + h². Both factors go to 1 with h, so the order stays. Chosen on
+    mixtures with guidance 1 to 7.5, 5 to 30 steps: tests/unit/test_step_counts.py holds the smoothness in the number of steps.
     """
-    slope = min(1.0, (2 * before[0] / h) ** 4) if order > 1 else 0.0
+    slope = 1 / (1 + h * h / 2 * max(0.0, (h / (2 * before[0])) ** 2 - 1)) if order > 1 else 0.0
     return [1.0, slope, slope / (1 + h * h)][:order]
 
 
@@ -65,7 +65,8 @@ def plan_multistep(
         first = len(records)
         records += [Eval(f"d{i}", "x", s), Mark(i, "x", f"d{i}")]
         form = form_of(algorithm, path, s, t)
-        if FORM[algorithm] != "x0" and not is_open(path, s) and (form != "x0" or i < steps - 1):
+        # stored for the steps to come and for the corrected start; the last step of a run to σ = 0 is on x0
+        if FORM[algorithm] != "x0" and not is_open(path, s) and (form != "x0" or i == 1 or i < steps - 1):
             of_x, of_x0 = value(path, FORM[algorithm], s)
             records.append(Affine(f"v{i}", (("x", of_x), (f"d{i}", of_x0))))
         prefix = "d" if form == "x0" else "v"
@@ -79,8 +80,8 @@ def plan_multistep(
             form, prefix = "x0", "d"  # the one node left is still near the open end, where x0 is the smoother quantity
         rule = "taylor" if form == "v" else solver_type
         weights = node_weights(path, form, s, t, nodes, rule, factors)
-        terms = [("x", state_weight(path, form, s, t))] + [(f"{prefix}{i - j}", w) for j, w in enumerate(weights)]
-        records.append(Affine("x", tuple((name, w) for name, w in terms if w != 0)))
+        stored = [f"{prefix}{i - j}" for j in range(len(nodes))]
+        records.append(Affine("x", terms_of("x", state_weight(path, form, s, t), stored, weights)))
         claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors)))
     options = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule}
     return check(Tape(f"multistep {algorithm} order {order}", path.name, sigmas, tuple(records), tuple(claims), tuple(options.items())))

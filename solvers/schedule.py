@@ -88,18 +88,17 @@ def exponential(steps: int, sigma_max: float, sigma_min: float) -> list[float]:
 def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: TimeMap) -> list[float]:
     """The measured default: karras (ρ = 7) in the ratio σ/α, down to 0.029 (1 + 125/steps²) times the scale, never below the model's.
 
-    From 25 steps that end falls with 25/steps, so that the error goes to 0 with them.
-
-    Few steps do better to leave the least noise to the last step (with 6 times Stable Diffusion's sigma_min at 5 steps, 2.3 at 10, 1.3 at
-    20). A longer range than the ratio 30 is entered in one step from sigma_max. The scale is 1, for flow models the ratio half-way on
-    their clock: their shift. Measured with the preset "auto" by benchmarks/defaults.py.
+    Few steps do better to leave the least noise to the last step (with 6 times Stable Diffusion's sigma_min at 5 steps, 2.3 at 10, 1.3
+    at 20); beyond 25 that end falls with 25/steps, so that the error goes to 0. A range longer than the ratio 30 (2.5 steps beyond 12)
+    is entered in one step from sigma_max. The scale is 1, for flow models the ratio half-way on their clock: their shift. Measured
+    with the preset "auto" by benchmarks/defaults.py.
     """
 
     def ratio(s: float) -> float:
         return path.sigma(s) / path.alpha(s) if path.alpha(s) > 0 else math.inf
 
     scale = ratio(time_map(0.5)) if path.name == "flow" else 1.0
-    top, least = min(ratio(sigma_max), 30.0 * scale), ratio(sigma_min)
+    top, least = min(ratio(sigma_max), max(30.0, 2.5 * steps) * scale), ratio(sigma_min)
     low = max(least, min(0.0292 * min(1.0, 25 / steps) * (1 + 125 / steps**2) * scale, top / 4))
     inner = [path.from_half_logsnr(-math.log(r)) for r in karras(steps, top, low)[1:-1]]
     return [sigma_max, *inner, 0.0]

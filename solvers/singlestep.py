@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from .path import Path
 from .proof import check
-from .step import check_options, form_of, node_weights, state_weight, value
+from .step import check_options, form_of, node_weights, state_weight, terms_of, value
 from .tape import Affine, Claim, Eval, Mark, Record, Tape
 
 FRACTIONS = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}
@@ -62,6 +62,5 @@ def _step(path, form, s, t, nodes, rule, values, dst, first, records, claims):
     """Append the record that leads from x at s to `dst` at t through the values at `nodes`, and its claim."""
     fades = (1.0,) * len(nodes)
     weights = node_weights(path, form, s, t, nodes, rule, fades)
-    terms = [("x", state_weight(path, form, s, t)), *zip(values, weights, strict=True)]
-    records.append(Affine(dst, tuple((name, w) for name, w in terms if w != 0)))
+    records.append(Affine(dst, terms_of("x", state_weight(path, form, s, t), values, weights)))
     claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), fades, dst))

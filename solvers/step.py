@@ -4,15 +4,17 @@ The exact solution from s to t (DPM-Solver++, arXiv 2211.01095, eq. 8; DPM-Solve
 
     x_t = σ_t/σ_s x_s + α_t ∫_0^h e^{τ-h} x0(λ_s+τ) dτ              form "x0"
     x_t = α_t/α_s x_s - α_t σ_s/α_s ∫_0^h e^{-τ} ε(λ_s+τ) dτ        form "eps"
-    x_t = G_t/G_s x_s - G_t ∫_0^h sinφ cosφ v(λ_s+τ) dτ             form "v"
+    x_t = G_t/G_s x_s - G_t ∫_0^h sinφ cosφ v(λ_s+τ) dτ            form "v"
 
 with G² = α² + σ², tanφ = σ/α = e^{-λ} and v = cosφ ε - sinφ x0 (v-prediction, arXiv 2202.00512, appendix D: dx/dφ = v where G = 1).
 For data of unit variance and no other structure v is 0 where x0 and ε are not: the third form integrates that much exactly. It is
 DPM-Solver-v3's equation (arXiv 2310.13268) with the statistics l = σ²/(α²+σ²), b = 0 of such data.
 
-A solver replaces x0, ε or cos^a φ · v by the polynomial through evaluations at `nodes`, in Newton's form, so that each order adds one
-term: the k-th divided difference times the moment of N_k = Π_{j<k} (λ-λ_j). A *fade* in 0…1 scales such a term: 1 is the full order.
+A solver replaces x0, ε or (cos²φ + δ²)^{a/2} v by the polynomial through evaluations at `nodes`, in Newton's form, so that each order
+adds one term: the k-th divided difference times the moment of N_k = Π_{j<k} (λ-λ_j). A *fade* in 0…1 scales such a term: 1 is the full
+order.
 The power a = 0.6 damps the high noise levels, where guidance makes v large and rough: measured on mixtures and a trained network.
+δ = 0.03 ends that beyond σ/α = 33, where otherwise the damping itself would be what the polynomial has to follow (order 1).
 """
 
 import functools
@@ -24,7 +26,7 @@ import numpy as np
 from .path import Path
 from .phi import data_moment, noise_moment
 
-POWER = 0.6
+POWER, FLOOR = 0.6, 0.03
 FORM = {"dpmsolver++": "x0", "dpmsolver": "eps", "dpmsolver-v": "v"}
 CHOICES: dict[str, tuple[object, ...]] = {
     "algorithm": tuple(FORM),
@@ -68,8 +70,11 @@ def value(path: Path, form: str, s: float) -> tuple[float, float]:
 
 
 def damping(path: Path, form: str, s: float) -> float:
-    """What the form's quantity is multiplied by before the polynomial is laid through it: cos^a φ for v, else 1."""
-    return (path.alpha(s) / math.hypot(path.alpha(s), path.sigma(s))) ** POWER if form == "v" else 1.0
+    """What the form's quantity is multiplied by before the polynomial is laid through it: (cos²φ + δ²)^{a/2} for v, else 1."""
+    if form != "v":
+        return 1.0
+    cosine = path.alpha(s) / math.hypot(path.alpha(s), path.sigma(s))
+    return (cosine**2 + FLOOR**2) ** (POWER / 2)
 
 
 def state_weight(path: Path, form: str, s: float, t: float) -> float:
@@ -87,12 +92,14 @@ def _gauss() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _v_moments(path: Path, lam_s: float, h: float, size_t: float, offsets: Sequence[float]) -> list[float]:
-    """-G_t ∫_0^h sinφ cos^{1-a}φ N_k dτ by Gauss-Legendre on panels of at most 1 in λ (to 1e-13); offsets: λ_s - λ_j."""
+    """-G_t ∫_0^h sinφ cosφ/(cos²φ+δ²)^{a/2} N_k dτ by Gauss-Legendre on panels of at most 1 in λ (to 1e-13); offsets: λ_s - λ_j."""
     panels = max(1, math.ceil(abs(h)))
     nodes, weights = _gauss()
     tau = ((np.arange(panels)[:, None] + (nodes + 1) / 2) * (h / panels)).ravel()
     phi = np.arctan(np.exp(-(lam_s + tau)))
-    integrand = np.tile(weights, panels) * (-size_t * h / (2 * panels)) * np.sin(phi) * np.cos(phi) ** (1 - POWER)
+    integrand = (
+        np.tile(weights, panels) * (-size_t * h / (2 * panels)) * np.sin(phi) * np.cos(phi) / (np.cos(phi) ** 2 + FLOOR**2) ** (POWER / 2)
+    )
     moments = []
     for offset in offsets:
         moments.append(float(integrand.sum()))
@@ -138,3 +145,10 @@ def node_weights(path: Path, form: str, s: float, t: float, nodes: Sequence[floa
         for j in range(k + 1):  # f[λ_0 … λ_k] = Σ_j f_j / Π_{i≠j} (λ_j - λ_i)
             weights[j] += fade * moment / math.prod(lams[j] - lams[i] for i in range(k + 1) if i != j)
     return [w * damping(path, form, n) for w, n in zip(weights, nodes, strict=True)]
+
+
+def terms_of(state: str, state_factor: float, values: Sequence[str], weights: Sequence[float]) -> tuple[tuple[str, float], ...]:
+    """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
+    least = 1e-13 * max(abs(w) for w in (state_factor, *weights))
+    pairs = [(state, state_factor), *zip(values, weights, strict=True)]
+    return tuple((name, w) for name, w in pairs if abs(w) > least)

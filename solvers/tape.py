@@ -111,8 +111,8 @@ class Tape:
         live, peak = {"x"}, 1
         for r, dead in zip(self.records, self.last_reads, strict=True):
             if not isinstance(r, Mark):
+                peak = max(peak, len(live) + 1)  # the result is a new array, also where it replaces a register
                 live.add(r.dst)
-            peak = max(peak, len(live))
             live -= set(dead)
         return peak
 
