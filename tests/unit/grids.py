@@ -6,7 +6,6 @@ import functools
 import math
 
 import numpy as np
-
 from dpm_solver_ext.solvers import schedule
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
@@ -52,7 +51,7 @@ def run(path: Path, model, sigmas, x, **options) -> np.ndarray:
     return execute(plan(path, sigmas, **options), lambda y, s: model.denoise(path, y, s), x)
 
 
-def fine_end(path: Path, model, x, s: float, t: float = 0.0, steps: int = 400) -> np.ndarray:
+def fine_end(path: Path, model, x, s: float, t: float = 0.0, steps: int = 250) -> np.ndarray:
     """The probability-flow ODE from s to t by classical Runge-Kutta 4 in log σ/α: no code of the solvers but Path.
 
     Every path is a variance-exploding one after division by α; at λ = -∞ the state is n to first order in α (an error of α²).

@@ -13,7 +13,7 @@ from dpm_solver_ext.tests.unit.grids import run
 MIDDLE = {"ve": [6.0, 2.5, 1.1, 0.4, 0.15], "flow": [0.92, 0.8, 0.6, 0.35, 0.1], "vp": [20.0, 6.0, 2.0, 0.7, 0.2]}
 TOP = {"ve": 14.6, "flow": 1.0, "vp": math.inf}
 OPTIONS = [dict(o) for o in PRESETS.values()] + [
-    dict(algorithm=a, order=o, method=m) for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
+    {"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
 ]
 IDS = list(PRESETS) + [f"{o['algorithm']} {o['order']} {o['method']}" for o in OPTIONS[len(PRESETS) :]]
 EVERY = pytest.mark.parametrize("options", OPTIONS, ids=IDS)
@@ -35,7 +35,7 @@ def test_last_sigma_zero_is_the_limit(path, algorithm, order):
     model = models.toy()
     sigmas = [3.0 if path is not FLOW else 0.95, *MIDDLE[path.name][2:]]
     x = states(path, sigmas[0])
-    options = dict(algorithm=algorithm, order=order)
+    options = {"algorithm": algorithm, "order": order}
     zero = run(path, model, [*sigmas, 0.0], x, **options)
     gaps = [np.abs(run(path, model, [*sigmas, last], x, **options) - zero).max() for last in (1e-3, 1e-9, 1e-30, 1e-100)]
     assert np.isfinite(zero).all() and np.isfinite(gaps).all()
@@ -61,7 +61,7 @@ def test_first_sigma_at_the_open_end_is_the_limit(path, order):
             asked.append(s)
             return model.denoise(path, y, s)
 
-    options = dict(order=order, start="official", solver_type="taylor")
+    options = {"order": order, "start": "official", "solver_type": "taylor"}
     exact = run(path, Watch(), [top, *sigmas], x, **options)
     assert asked[0] == top and np.isfinite(exact).all()
     gaps = []
@@ -75,7 +75,7 @@ def test_first_sigma_at_the_open_end_is_the_limit(path, order):
 
 
 def test_the_corrected_start_from_the_open_end_is_a_limit():
-    """The start correction from λ = -∞ is a trapezoid in α/σ: with the first sigma at 1 - δ the corrected states agree to first order in δ."""
+    """The start correction from λ = -∞ is a trapezoid in α/σ: it brings the run nearer the exact end than without."""
     model = models.Gaussian(0.4, 0.25)
     x = states(FLOW, 1.0)
     exact = run(FLOW, model, [1.0, 0.9, 0.5, 0.0], x, order=2)
@@ -103,7 +103,7 @@ def test_singlestep_end():
     x = states(FLOW, 1.0)
     for algorithm in CHOICES["algorithm"]:
         for order in (2, 3):
-            options = dict(algorithm=algorithm, order=order, method="singlestep")
+            options = {"algorithm": algorithm, "order": order, "method": "singlestep"}
             until = run(FLOW, model, [1.0, 0.7, 0.2], x, **options)
             end = run(FLOW, model, [1.0, 0.7, 0.2, 0.0], x, **options)
             np.testing.assert_allclose(end, model.denoise(FLOW, until, 0.2), atol=1e-12)

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 OPTIONS = [dict(p) for p in PRESETS.values()] + [
-    dict(algorithm=a, order=o, method=m) for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
+    {"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
 ]
 SHAPE = (2, 3, 4, 5)
 
@@ -114,7 +114,10 @@ def test_a_step_that_does_nothing():
         assert torch.equal(execute(Tape("scale", "ve", (1.0, 0.5), (Affine("x", (("x", w),)),), ()), gaussian(VE), x), w * x)
 
 
-@pytest.mark.parametrize("weights", [(0.3, 0.7), (0.2, 1.1, -0.3), (1.0, -0.5, 0.5), (2.0, -0.9, -0.1), (5.0, -4.0), (-0.5, 0.75, 0.75), (0.4, 0.4), (0.0, 1.0)])
+SUMS = [(0.3, 0.7), (0.2, 1.1, -0.3), (1.0, -0.5, 0.5), (2.0, -0.9, -0.1), (5.0, -4.0), (-0.5, 0.75, 0.75), (0.4, 0.4), (0.0, 1.0)]
+
+
+@pytest.mark.parametrize("weights", SUMS)
 def test_affine_records_are_their_sum(weights):
     """Sums that reach 1 (lerp) or not, cancelling and large weights: equal to the plain weighted sum to 1e-14, inputs unwritten."""
     torch.manual_seed(0)
@@ -225,7 +228,18 @@ def test_interrupts_propagate():
 
 # --- cost -----------------------------------------------------------------------------------------------------------------------------
 
-SYNCHRONISING = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "_to_copy", "copy_", "masked_select", "unique", "allclose")
+SYNCHRONISING = (
+    "_local_scalar_dense",
+    "item",
+    "is_nonzero",
+    "nonzero",
+    "equal",
+    "_to_copy",
+    "copy_",
+    "masked_select",
+    "unique",
+    "allclose",
+)
 
 
 class Ledger(TorchDispatchMode):
@@ -298,14 +312,15 @@ def test_two_m_costs_two_kernels_and_six_passes(name):
 
 def test_cost_of_an_affine_record():
     """n terms cost 3(n-1) passes in n-1 kernels where the coefficients sum to 1, else 3n-1 in n, as execute.py's docstring says."""
-    for weights, passes, count in (((0.4, 0.6), 3, 1), ((0.5, 0.7, -0.2), 6, 2), ((0.5, 0.7, -0.2, 0.0), 9, 3), ((0.4, 0.4), 5, 2), ((0.4, 0.4, 0.4), 8, 3)):
+    costs = {(0.4, 0.6): (3, 1), (0.5, 0.7, -0.2): (6, 2), (0.5, 0.7, -0.2, 0.0): (9, 3), (0.4, 0.4): (5, 2), (0.4, 0.4, 0.4): (8, 3)}
+    for weights, cost in costs.items():
         evals = tuple(Eval(f"d{i}", "x", float(10 - i)) for i in range(1, len(weights)))
         record = Affine("x", tuple((f"d{i}" if i else "x", w) for i, w in enumerate(weights)))
         arrays = [torch.ones(8) for _ in weights]
         answers = iter(arrays[1:])
         with Ledger(arrays[0].numel() * 4) as book:
             execute(Tape("sum", "ve", (10.0, 1.0), (*evals, record), ()), lambda x, s, a=answers: next(a), arrays[0])
-        assert (sum(book.passes), len(book.names)) == (passes, count), (weights, book.names)
+        assert (sum(book.passes), len(book.names)) == cost, (weights, book.names)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))

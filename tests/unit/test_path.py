@@ -106,10 +106,18 @@ def test_bad_sigmas_get_one_sentence(path, sigmas, words):
         assert word in text, text
 
 
-@pytest.mark.parametrize(
-    "path, sigmas",
-    [(VE, []), (VE, [3.0]), (VE, [4519.0, 1.0, 0.0]), (FLOW, [1.0, 0.5, 0.0]), (FLOW, [1.0, 0.0]), (VP, [math.inf, 1.0, 0.0]), (VE, [1.0, 0.5])],
-)
+GOOD = [
+    (VE, []),
+    (VE, [3.0]),
+    (VE, [4519.0, 1.0, 0.0]),
+    (VE, [1.0, 0.5]),
+    (FLOW, [1.0, 0.5, 0.0]),
+    (FLOW, [1.0, 0.0]),
+    (VP, [math.inf, 1.0, 0.0]),
+]
+
+
+@pytest.mark.parametrize("path, sigmas", GOOD, ids=[f"{p.name} {s}" for p, s in GOOD])
 def test_good_sigmas_pass(path, sigmas):
     """Empty, single, open-ended and unfinished lists are no errors: hosts make them."""
     path.validate(sigmas)

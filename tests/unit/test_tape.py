@@ -1,0 +1,323 @@
+"""The tape: its proof catches every wrong coefficient, its registers are freed as stated, its text forms are faithful."""
+
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from dpm_solver_ext.solvers import proof
+from dpm_solver_ext.solvers.execute import execute
+from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
+from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.step import CHOICES
+from dpm_solver_ext.solvers.tape import Affine, Claim, Eval, Mark, Noise, Tape, TapeError, reads
+from torch.utils._python_dispatch import TorchDispatchMode
+
+GRIDS = {
+    "ve": [14.6, 6.0, 2.5, 1.1, 0.4, 0.15, 0.03, 0.0],
+    "flow": [1.0, 0.92, 0.8, 0.6, 0.4, 0.2, 0.05, 0.0],
+    "vp": [math.inf, 20.0, 6.0, 2.5, 1.1, 0.4, 0.1, 0.01],
+}
+MULTI = [
+    {"algorithm": a, "order": o, "solver_type": t, "start": s, "final_rule": f}
+    for a, o, t, (s, f) in itertools.product(
+        CHOICES["algorithm"],
+        (1, 2, 3),
+        ("dpmsolver", "taylor", "official"),
+        (("corrected", "smooth"), ("official", "none"), ("corrected", "official")),
+    )
+]
+SINGLE = [
+    {"algorithm": a, "order": o, "solver_type": t, "method": "singlestep"}
+    for a, o, t in itertools.product(CHOICES["algorithm"], (1, 2, 3), CHOICES["solver_type"])
+]
+
+
+def every_tape():
+    for name, grid in GRIDS.items():
+        for options in MULTI + SINGLE:
+            yield plan(PATHS[name], grid, **options)
+
+
+def changed(tape: Tape, place: int, record) -> Tape:
+    """The tape with another record at one place (none if `record` is None)."""
+    return replace(tape, records=tape.records[:place] + ((record,) if record else ()) + tape.records[place + 1 :])
+
+
+def caught(tape: Tape) -> bool:
+    try:
+        proof.check(tape)
+    except TapeError as error:
+        assert "\n" not in str(error)
+        return True
+    return False
+
+
+def test_every_planner_proves_itself():
+    """All options of both planners on three paths with both infinite ends pass the proof again from outside, with the claims in order."""
+    count = 0
+    for tape in every_tape():
+        assert proof.check(tape) is tape
+        count += 1
+        assert [c.sigma_to for c in tape.claims if c.register == "x"][-1] == tape.sigmas[-1]
+        for claim in tape.claims:
+            assert isinstance(claim, Claim) and 0 <= claim.first < claim.last <= len(tape.records)
+    assert count == len(GRIDS) * (len(MULTI) + len(SINGLE)) >= 3 * (54 + 18)
+
+
+def test_every_wrong_coefficient_is_caught():
+    """One coefficient wrong by a millionth, any of the thousands in these tapes, is caught: the proof leaves no coefficient out.
+
+    (By 1e-8 where it is less than 0.01: the proof's tolerance is absolute, 1e-9 of the state.)
+    """
+    tried = 0
+    for tape in every_tape():
+        for place, record in enumerate(tape.records):
+            if not isinstance(record, Affine):
+                continue
+            for j, (name, weight) in enumerate(record.terms):
+                if abs(weight) < 1e-12:
+                    continue  # a rounding residue; test_no_term_is_a_rounding_residue
+                terms = list(record.terms)
+                terms[j] = (name, weight + math.copysign(max(1e-6 * abs(weight), 1e-8), weight))
+                assert caught(changed(tape, place, Affine(record.dst, tuple(terms)))), (tape.summary(), place, name, weight)
+                tried += 1
+    assert tried > 5000
+
+
+def test_no_term_is_a_rounding_residue():
+    """A weight that is 0 in exact arithmetic is left out: as 1e-16 it would cost a kernel, two passes and a register kept alive."""
+    for tape in every_tape():
+        for record in tape.records:
+            if isinstance(record, Affine):
+                small = [(name, w) for name, w in record.terms if abs(w) < 1e-12]
+                assert not small, (tape.solver, tape.path, dict(tape.options), record)
+
+
+@pytest.mark.parametrize("path", [VE, FLOW, VP], ids=lambda p: p.name)
+def test_five_times_the_history_weight_is_caught(path):
+    """2M with five times its history weight keeps its row sums (exact on constants) and must still be caught, in every single step."""
+    tape = plan(path, GRIDS[path.name], order=2, start="official", final_rule="none")
+    wrong = 0
+    for place, record in enumerate(tape.records):
+        if not isinstance(record, Affine) or len(record.terms) < 3:
+            continue
+        (_, keep), (new, a), (old, b) = record.terms
+        bad = changed(tape, place, Affine("x", (("x", keep), (new, a - 4 * b), (old, 5 * b))))
+        assert caught(bad)
+        wrong += 1
+    assert wrong >= 4
+
+
+@pytest.mark.parametrize("start", ["corrected", "official"])
+def test_a_wrong_sigma_is_caught(start):
+    """An evaluation at a sigma 0.1 % off its place is caught wherever its value is used beyond first order."""
+    for algorithm in ("dpmsolver++", "dpmsolver"):
+        grid = [14.6, 6.0, 2.5, 1.1, 0.4, 0.15, 0.03]
+        tape = plan(VE, grid, algorithm=algorithm, order=3, start=start, final_rule="none")
+        for place, record in enumerate(tape.records):
+            if isinstance(record, Eval):
+                assert caught(changed(tape, place, replace(record, sigma=record.sigma * 1.001))), record
+
+
+def test_a_wrong_source_is_caught():
+    """A singlestep stage evaluated on the wrong state is caught in the ε form, whose ε depends on it; so is a swapped history."""
+    tape = plan(VE, GRIDS["ve"][:-1], algorithm="dpmsolver", order=3, method="singlestep")
+    place, record = next((i, r) for i, r in enumerate(tape.records) if isinstance(r, Eval) and r.src != "x")
+    assert caught(changed(tape, place, replace(record, src="x")))
+    tape = plan(VE, GRIDS["ve"][:-1], order=2, start="official", final_rule="none")
+    place, record = next((i, r) for i, r in enumerate(tape.records) if isinstance(r, Affine) and len(r.terms) == 3)
+    x, (new, a), (old, b) = record.terms
+    assert caught(changed(tape, place, Affine("x", (x, (old, a), (new, b)))))
+
+
+def test_a_dropped_start_correction_is_caught():
+    """Without the record that takes the first step again the claim of order 2 on the first step fails, on every path, from λ = -∞ too."""
+    for name, grid in GRIDS.items():
+        for order in (2, 3):
+            tape = plan(PATHS[name], grid, order=order)
+            plain = plan(PATHS[name], grid, order=order, start="official")
+            place = next(i for i, r in enumerate(tape.records) if isinstance(r, Affine) and ("x", 1.0) in r.terms)
+            assert len(tape.records) == len(plain.records) + 1
+            x, (old, a), (new, b) = tape.records[place].terms
+            assert caught(changed(tape, place, Affine("x", (x,)))), (name, order)
+            assert caught(changed(tape, place, Affine("x", (x, (old, 2 * a), (new, 2 * b))))), (name, order)
+
+
+def test_the_error_names_the_step():
+    """TapeError says which step, between which sigmas, and what came out: one line."""
+    tape = plan(VE, GRIDS["ve"], order=1)
+    place = len(tape.records) - 4
+    record = tape.records[place]
+    assert isinstance(record, Affine)
+    bad = changed(tape, place, Affine("x", tuple((n, 1.5 * w) for n, w in record.terms)))
+    with pytest.raises(TapeError, match=r"multistep dpmsolver\+\+ order 1: the step 0\.15 -> 0\.03 gives"):
+        proof.check(bad)
+
+
+def test_a_nan_coefficient_is_caught():
+    """NaN compares false with everything: the proof must not take it for small."""
+    tape = plan(VE, GRIDS["ve"])
+    place = next(i for i, r in enumerate(tape.records) if isinstance(r, Affine))
+    record = tape.records[place]
+    assert caught(changed(tape, place, Affine(record.dst, tuple((n, math.nan) for n, _ in record.terms))))
+
+
+# --- liveness -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_registers_are_freed_after_their_last_read():
+    """Replaying `last_reads`: nothing freed is read again, nothing dead stays, and only "x" is left at the end."""
+    for tape in every_tape():
+        alive = {"x"}
+        for place, (record, dead) in enumerate(zip(tape.records, tape.last_reads, strict=True)):
+            assert reads(record) <= alive, (tape.solver, place)
+            if isinstance(record, (Eval, Affine)):
+                alive.add(record.dst)
+            for name in dead:
+                later = tape.records[place + 1 :]
+                read = next((i for i, r in enumerate(later) if name in reads(r)), None)
+                written = next((i for i, r in enumerate(later) if isinstance(r, (Eval, Affine)) and r.dst == name), None)
+                assert read is None or (written is not None and written < read)
+                alive.discard(name)
+        assert alive == {"x"}
+
+
+class Census(TorchDispatchMode):
+    """How many distinct tensors are alive at most, of those made inside; weak references, so it keeps none alive itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.made, self.peak = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.made.append(weakref.ref(out))
+        alive = {t.data_ptr() for ref in self.made if (t := ref()) is not None}
+        self.peak = max(self.peak, len(alive))
+        return out
+
+
+# What each solver holds at once on a long run, in tensors of the state's size, a record's result included.
+STATED = {
+    ("multistep", "dpmsolver++", 1): 3,
+    ("multistep", "dpmsolver++", 2): 4,
+    ("multistep", "dpmsolver++", 3): 5,
+    ("multistep", "dpmsolver", 1): 3,
+    ("multistep", "dpmsolver", 2): 4,
+    ("multistep", "dpmsolver", 3): 5,
+    ("singlestep", "dpmsolver++", 1): 3,
+    ("singlestep", "dpmsolver++", 2): 3,
+    ("singlestep", "dpmsolver++", 3): 4,
+    ("singlestep", "dpmsolver", 1): 3,
+    ("singlestep", "dpmsolver", 2): 4,
+    ("singlestep", "dpmsolver", 3): 5,
+}
+
+
+@pytest.mark.parametrize("method, algorithm, order", STATED, ids=lambda v: str(v))
+def test_peak_memory_is_what_the_tape_says(method, algorithm, order):
+    """The most tensors the executor really holds at once (weak references to all that torch made) equals `peak_registers` and the table.
+
+    The caller drops its own start state, so a reference the executor's frame keeps by accident (its argument, the last prediction)
+    fails here: each would be a whole latent video too many.
+    """
+    for length in (8, 20):
+        grid = [14.6 * 0.7**i for i in range(length)]
+        tape = plan(VE, grid, method=method, algorithm=algorithm, order=order)
+        with Census() as census:
+            execute(tape, lambda x, s: x * 0.5, torch.ones(16, dtype=torch.float64))
+        real, stated, known = census.peak, tape.peak_registers, STATED[method, algorithm, order]
+        assert (real, stated) == (known, known)
+
+
+# --- text forms ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_json_holds_everything():
+    """json.loads gives back every record, claim, option and sigma, bit for bit: what is written down can be run elsewhere."""
+    kinds = {"Eval": Eval, "Affine": Affine, "Noise": Noise, "Mark": Mark}
+    for name in ("ve", "flow"):
+        for options in ({"order": 3}, {"order": 2, "method": "singlestep", "algorithm": "dpmsolver"}):
+            tape = plan(PATHS[name], GRIDS[name], **options)
+            body = json.loads(tape.to_json())
+            assert body["format"] == 1 and body["solver"] == tape.solver and body["path"] == name
+            assert tuple(body["sigmas"]) == tape.sigmas
+            assert body["options"] == dict(tape.options)
+            records = []
+            for entry in body["records"]:
+                kind = kinds[entry.pop("op")]
+                if kind is Affine:
+                    entry["terms"] = tuple((n, w) for n, w in entry["terms"])
+                records.append(kind(**entry))
+            assert tuple(records) == tape.records
+            claims = []
+            for entry in body["steps"]:
+                order = entry.pop("order")
+                claims.append(Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}))
+                assert claims[-1].order == order
+            assert tuple(claims) == tape.claims
+
+
+def test_digest_changes_with_anything():
+    """Any coefficient's last bit, any sigma, any option changes the digest; the same plan twice does not."""
+    tape = plan(FLOW, GRIDS["flow"], order=3)
+    assert tape.digest == plan(FLOW, GRIDS["flow"], order=3).digest
+    seen = {tape.digest}
+    for place, record in enumerate(tape.records):
+        if isinstance(record, Affine):
+            for j, (name, w) in enumerate(record.terms):
+                terms = list(record.terms)
+                terms[j] = (name, math.nextafter(w, math.inf))
+                seen.add(changed(tape, place, Affine(record.dst, tuple(terms))).digest)
+        elif isinstance(record, Eval):
+            seen.add(changed(tape, place, replace(record, sigma=math.nextafter(record.sigma, 2.0))).digest)
+    wanted = 1 + sum(len(r.terms) if isinstance(r, Affine) else isinstance(r, Eval) for r in tape.records)
+    assert len(seen) == wanted
+    assert plan(FLOW, GRIDS["flow"], order=3, solver_type="taylor").digest not in seen
+    assert plan(VE, GRIDS["flow"], order=3).digest not in seen
+
+
+def test_digest_is_stable_across_processes(root):
+    """Another interpreter with another hash seed plans the same tape: guards against sets or hashes in the text."""
+    code = (
+        "import sys, importlib.util as u;"
+        f"spec = u.spec_from_file_location('dpm_solver_ext', r'{root / '__init__.py'}', submodule_search_locations=[r'{root}']);"
+        "m = u.module_from_spec(spec); sys.modules['dpm_solver_ext'] = m; spec.loader.exec_module(m);"
+        "from dpm_solver_ext.solvers.presets import plan; from dpm_solver_ext.solvers.path import FLOW;"
+        f"grid = {GRIDS['flow']};"
+        "print(plan(FLOW, grid, order=3).digest, plan(FLOW, grid, algorithm='dpmsolver', method='singlestep').digest)"
+    )
+    env = dict(os.environ, PYTHONHASHSEED="12345")
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout.split()
+    single = plan(FLOW, GRIDS["flow"], algorithm="dpmsolver", method="singlestep")
+    assert out == [plan(FLOW, GRIDS["flow"], order=3).digest, single.digest]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("path", [VE, FLOW, VP], ids=lambda p: p.name)
+def test_summary_has_a_line_for_every_claim(preset, path):
+    """The printed plan: a head with steps, evaluations and registers, the options, and one line a claim with its sigmas and order."""
+    tape = plan(path, GRIDS[path.name], **PRESETS[preset])
+    lines = tape.summary().splitlines()
+    assert len(lines) == 1 + len(tape.options) + len(tape.claims)
+    assert "7 steps, 7 evaluations" in lines[0] and f"{tape.peak_registers} registers" in lines[0]
+    for line, claim in zip(lines[1 + len(tape.options) :], tape.claims, strict=True):
+        assert f"{claim.sigma_from:.5g} -> {claim.sigma_to:.5g}" in line
+        assert f"order {claim.order:.2f}" in line
+    for key, value in tape.options:
+        assert f"  {key} = {value}" in lines
+
+
+def test_records_are_frozen():
+    """Records and tapes cannot be changed after the proof."""
+    tape = plan(VE, GRIDS["ve"])
+    for thing, field in ((tape, "records"), (tape.records[0], "sigma"), (tape.claims[0], "fades")):
+        with pytest.raises(AttributeError):
+            setattr(thing, field, None)
