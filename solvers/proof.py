@@ -1,7 +1,7 @@
 """Every tape proves itself before it runs: its records are executed on prescribed evaluations whose exact step is known.
 
 For a claim on p nodes the evaluations are set to the Newton polynomials N_0 … N_{p-1} of these nodes (N_0 is data at one point:
-the state then runs from α_s c + σ_s n to α_t c + σ_t n; form "v" has no such data, and runs on v's polynomial from 0). Where no
+the state then runs from α_s c + σ_s n to α_t c + σ_t n; form "v" has no such data, and runs on v's polynomial from G). Where no
 fade acts and the rule is exact this is the same as being exact for x0(λ) = (λ-λ_s)^k (or ε, v likewise) for every k below the
 order. The expected integrals come from a Gauss-Legendre quadrature of their own,
 not from the φ functions the planner used. One pass over the records serves all claims at once: registers are vectors.
@@ -17,7 +17,7 @@ from .step import FLOOR, POWER, damping, is_open, value
 from .tape import Affine, Claim, Eval, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
-TOLERANCE = 1e-9
+TOLERANCE = 1e-11
 ROUNDING = 1e-14  # relative, of one operation: some units in the last place
 
 
@@ -51,8 +51,9 @@ def _ratio(path: Path, s: float) -> float:
 
 
 def _expected(path: Path, claim: Claim, k: int) -> float:
-    """The state the claim promises on data N_k (from state 0 for k > 0; from α c + σ n for k = 0)."""
+    """The state the claim promises on data N_k (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v")."""
     s, t = claim.sigma_from, claim.sigma_to
+    start = math.hypot(path.alpha(t), path.sigma(t)) if claim.form == "v" else 0.0
     if k == 0 and claim.form != "v":
         return path.alpha(t) * C + path.sigma(t) * N
     if claim.rule == "ratio":  # x_t/σ_t - x_s/σ_s = ∫ x0 du with u = α/σ and N_1 = u - u_s
@@ -70,7 +71,7 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
         exact = middle * _integral(path, claim.form, s, t, [])
     if claim.rule == "official" and k == 2:  # (λ-λ_s)² at half its integral
         exact -= 0.5 * _integral(path, claim.form, s, t, [path.half_logsnr(s)] * 2)
-    return claim.fades[k] * exact
+    return start + claim.fades[k] * exact
 
 
 def check(tape: Tape) -> Tape:
@@ -87,8 +88,13 @@ def check(tape: Tape) -> Tape:
     zero = np.zeros(len(cases))
     first = np.array([claim.first for claim, _ in cases])
     one_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
-    begin = tape.sigmas[0]  # on the exact trajectory from the very start, so that stored ε are right too
-    registers: dict[str, np.ndarray] = {"x": np.where(one_point, path.alpha(begin) * C + path.sigma(begin) * N, 0.0)}
+    of_v = np.array([claim.form == "v" for claim, _ in cases])
+
+    def exact(s: float) -> np.ndarray:
+        """The states that the claims' steps start from at s."""
+        return np.where(one_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
+
+    registers: dict[str, np.ndarray] = {"x": exact(tape.sigmas[0])}
     roots = np.full((len(cases), 2), np.nan)
     ratio = np.array([claim.rule == "ratio" for claim, _ in cases])
     for i, (claim, k) in enumerate(cases):
@@ -110,7 +116,7 @@ def check(tape: Tape) -> Tape:
         return wanted
 
     noise = {"x": zero.copy()}  # a bound of the rounding in each register; large coefficients are no defect
-    where: dict[str, float] = {"x": begin}  # the sigma each state has come to
+    where: dict[str, float] = {"x": tape.sigmas[0]}  # the sigma each state has come to
     for position in range(len(tape.records) + 1):
         for i in ends.get(position, ()):
             claim, k = cases[i]
@@ -127,8 +133,7 @@ def check(tape: Tape) -> Tape:
         if position in starts:  # the exact state for the claims that begin here, and for those still to come, so that no error travels
             s = cases[starts[position][0]][0].sigma_from
             here = first >= position
-            exact = np.where(one_point, path.alpha(s) * C + path.sigma(s) * N, 0.0)
-            registers["x"] = np.where(here, exact, registers["x"])
+            registers["x"] = np.where(here, exact(s), registers["x"])
             noise["x"] = np.where(here, 0.0, noise["x"])
         record = tape.records[position]
         if isinstance(record, Eval):
