@@ -123,10 +123,11 @@ def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[fl
     else:
         scale, moment = path.alpha(t) * path.sigma(s) / path.alpha(s), noise_moment
     m = [scale * moment(0, h)]
-    if len(nodes) > 1:
-        a = lam_s - path.half_logsnr(nodes[0])
-        first = scale * moment(1, h) if rule == "taylor" or len(nodes) > 2 else m[0] * h / 2
-        m.append(first + a * m[0])
+    if len(nodes) == 1:
+        return m
+    a = lam_s - path.half_logsnr(nodes[0])
+    first = scale * moment(1, h) if rule == "taylor" or len(nodes) > 2 else m[0] * h / 2
+    m.append(first + a * m[0])
     if len(nodes) > 2:
         b = lam_s - path.half_logsnr(nodes[1])
         second = scale * moment(2, h) * (0.5 if rule == "official" else 1.0)
