@@ -23,7 +23,7 @@ class DPMSolverSamplerExt(io.ComfyNode):
             description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
             inputs=[
                 io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
-                    "auto: the most accurate choice we measured over models, guidance and step counts; start here. dpmpp_2m: "
+                    "auto: the default we measured to be best over models and step counts, with the auto schedule; start here. dpmpp_2m: "
                     "DPM-Solver++(2M), as the built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and "
                     "more. custom: the widgets below act.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
