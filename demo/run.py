@@ -131,8 +131,9 @@ def sheet(reference: np.ndarray, cells: dict, errors: dict, medians: dict) -> Im
     draw = ImageDraw.Draw(canvas)
     fonts = {size: ImageFont.load_default(size) for size in (12, 14, 20)}
     draw.text((PAD, 10), "DPM-Solver (ext) in ComfyUI: the same seeds, few steps", fill="black", font=fonts[20])
-    note = f"guidance {GUIDANCE}; rms of pixel values 0..1 to the converged pictures, over {len(PROMPTS) * BATCH} emoji of "
-    draw.text((PAD, 40), note + ", ".join(PROMPTS), fill="#555", font=fonts[12])
+    note = f"guidance {GUIDANCE}; rms of pixel values 0..1 to the converged pictures, over all {len(PROMPTS) * BATCH} emoji (half are shown)"
+    draw.text((PAD, 40), note + "; median: of the pictures' own rms", fill="#555", font=fonts[12])
+    draw.text((PAD, 56), "prompts: " + ", ".join(PROMPTS), fill="#555", font=fonts[12])
     y = TOP
     draw.text((PAD, y + 20), "converged", fill="black", font=fonts[14])
     draw.text((PAD, y + 40), f"{REFERENCE[0]} + {REFERENCE[1]}\n{REFERENCE[2]} steps", fill="#555", font=fonts[12])
@@ -172,6 +173,8 @@ def require_samplers(server: Server) -> None:
 def compare(server: Server) -> Path:
     """Paint every cell and the reference, write PNGs, the sheet and results.json to OUT; returns the sheet's path."""
     OUT.mkdir(parents=True, exist_ok=True)
+    for old in OUT.glob("*.png"):  # of a run with other rows
+        old.unlink()
     total = len(ROWS) * len(STEPS) + 1
     started = time.monotonic()
 

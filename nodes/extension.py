@@ -1,5 +1,7 @@
 """The nodes, as ComfyUI's V3 API declares them. Ids are for ever, inputs append-only: saved workflows keep values by position."""
 
+import math
+
 import comfy.samplers
 import torch
 from comfy_api.latest import ComfyExtension, io
@@ -86,9 +88,10 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "papers' small images. "
                     "time_uniform: even in the model's time, the papers' choice for Stable Diffusion. time_quadratic: more steps at low "
                     "noise. "
-                    "karras, exponential: as elsewhere. manual: the sigmas typed below.")),
+                    "karras, exponential: as the host's own of these names. manual: the sigmas typed below.")),
                 io.Int.Input("steps", default=12, min=1, max=10000, tooltip=(
-                    "Model calls. 6 to 8 for a look, 10 to 15 for a picture, 25 to be done with it. Ignored by manual.")),
+                    "Model calls with a multistep sampler. 6 to 8 for a look, 10 to 15 for a picture, 25 to be done with it. Ignored by "
+                    "manual.")),
                 io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=(
                     "How much of the picture is made anew. 1 for text to image; 0.3 to 0.7 for image to image, which takes the last "
                     "part of a longer schedule.")),
@@ -115,24 +118,32 @@ class DPMSolverSchedulerExt(io.ComfyNode):
         if steps < 1:
             raise ValueError(f"steps is {steps}; at least one step is needed.")
         path, top, low, clock, own = of_model(model.get_model_object("model_sampling") if model is not None else None)
+        source = (
+            ", the model's clock"
+            if own
+            else ", Stable Diffusion's table, because no model is connected"
+            if model is None
+            else ", Stable Diffusion's clock, because this model has no table"
+        )
         if schedule == "manual":
-            sigmas = schedules.manual(manual_sigmas)
+            sigmas, source = schedules.manual(manual_sigmas), ""
             path.validate(sigmas)
         else:
+            for name, value in (("sigma_max", sigma_max), ("sigma_min", sigma_min)):
+                if not 0 <= value < math.inf:
+                    raise ValueError(f"{name} is {value:g}; type a noise level, or 0 for the model's own.")
             top, low = sigma_max or top, sigma_min or low
             if not low < top:
-                raise ValueError(f"sigma_min is {low:g}, not below sigma_max {top:g}; lower it, or set both to 0 for the model's range.")
+                whose = ("" if sigma_min else "the model's ") + f"sigma_min {low:g} is not below " + ("" if sigma_max else "the model's ")
+                raise ValueError(f"{whose}sigma_max {top:g}; raise sigma_max or lower sigma_min, or set both to 0 for the model's range.")
             path.validate([top, low])
             sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock), steps, denoise)
-        source = (
-            "the model's clock"
-            if own
-            else "Stable Diffusion's table, because no model is connected"
-            if model is None
-            else "Stable Diffusion's clock, because this model has no table"
-        )
-        text = ", ".join(f"{s:.4g}" for s in sigmas)
-        return io.NodeOutput(torch.tensor(sigmas, dtype=torch.float32), f"{schedule}, {max(len(sigmas) - 1, 0)} steps, {source}: {text}")
+        count = max(len(sigmas) - 1, 0)
+        shown = [f"{s:.4g}" for s in sigmas]
+        if len(shown) > 24:
+            shown[12:-12] = ["…"]
+        text = f"{schedule}, {count} step{'s' * (count != 1)}{source}" + (f": {', '.join(shown)}" if shown else "; denoise is 0")
+        return io.NodeOutput(torch.tensor(sigmas, dtype=torch.float32), text)
 
 
 class DPMSolverExtension(ComfyExtension):

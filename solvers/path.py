@@ -68,7 +68,7 @@ class Path:
                 raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; remove one, they must strictly fall.")
         if rises and all(rises):
             raise ValueError(
-                "sigmas: they rise, which asks for inversion (image to noise); this version only samples, so remove FlipSigmas."
+                "sigmas: they rise, which asks for inversion (image to noise); it is not there yet, so sort them, or remove FlipSigmas."
             )
         if any(rises):
             i = rises.index(True)

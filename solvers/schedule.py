@@ -6,6 +6,7 @@ most noise, is the model's own clock (`sd_time_map` without a model); the papers
 
 import bisect
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from .path import Path
@@ -106,14 +107,20 @@ def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: T
 
 def manual(text: str) -> list[float]:
     """Sigmas typed by hand, separated by commas or spaces. ValueError, one sentence, names what cannot be read."""
+    if re.search(r"\d,\d", text) and re.search(r"\d\s+\d", text):
+        raise ValueError(f"manual_sigmas: {text!r} can be read in two ways; write decimals with a point, such as 14.6, 4.2, 1.1, 0.")
     values = []
     for word in text.replace(",", " ").replace(";", " ").split():
         try:
             values.append(float(word))
         except ValueError:
             raise ValueError(f"manual_sigmas: {word!r} is not a number; type falling sigmas such as 14.6, 4.2, 1.1, 0.") from None
+        if not math.isfinite(values[-1]):
+            raise ValueError(f"manual_sigmas: {word!r} is not a finite number; type falling sigmas such as 14.6, 4.2, 1.1, 0.")
     if len(values) < 2:
-        raise ValueError(f"manual_sigmas has {len(values)} values; type at least two falling sigmas such as 14.6, 4.2, 1.1, 0.")
+        raise ValueError(
+            f"manual_sigmas has {len(values)} value{'s' * (len(values) != 1)}; type at least two falling sigmas such as 14.6, 4.2, 1.1, 0."
+        )
     return values
 
 

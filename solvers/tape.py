@@ -123,13 +123,12 @@ class Tape:
             f"{self.solver} on {self.path}: {len(self.sigmas) - 1} steps, {self.evaluations} evaluations, {self.peak_registers} registers"
         ]
         lines += [f"  {k} = {v}" for k, v in self.options]
-        for c in self.claims:
+        for before, c in zip((None, *self.claims), self.claims, strict=False):
             last = next(r for r in reversed(self.records[c.first : c.last]) if isinstance(r, Affine))
             weights = "  ".join(f"{name} {w:+.6g}" for name, w in last.terms)
-            lines.append(
-                f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}  order "
-                f"{c.order:.2f}  {weights}"
-            )
+            step = f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}"
+            again = "  (the same step, corrected)" if before and before.sigma_to == c.sigma_to and c.register == "x" else ""
+            lines.append(f"{step}  order {c.order:.2f}  {weights}{again}")
         return "\n".join(lines)
 
     def to_json(self) -> str:

@@ -212,10 +212,19 @@ def test_manual_reads_lists(text):
 
 @pytest.mark.parametrize(
     "text, words",
-    [("14.6, four, 0", ["'four'"]), ("14.6, 1,5x", ["'5x'"]), ("", ["0 values"]), ("3", ["1 values", "two"]), ("14.6, 0x10", ["'0x10'"])],
+    [
+        ("14.6, four, 0", ["'four'"]),
+        ("14.6, 1,5x", ["'5x'"]),
+        ("", ["0 values"]),
+        ("3", ["1 value;", "two"]),
+        ("14.6, 0x10", ["'0x10'"]),
+        ("14,6 5,2 0", ["point"]),
+        ("3, nan, 0", ["'nan'"]),
+        ("3, inf, 0", ["'inf'"]),
+    ],
 )
 def test_manual_errors_are_one_sentence(text, words):
-    """What cannot be read is quoted, in one sentence that shows how to write it."""
+    """What cannot be read, or read in two ways (decimal commas), is quoted in one sentence that shows how to write it."""
     with pytest.raises(ValueError) as caught:
         schedule.manual(text)
     message = str(caught.value)
@@ -224,9 +233,9 @@ def test_manual_errors_are_one_sentence(text, words):
 
 
 def test_manual_leaves_bad_numbers_to_the_path():
-    """Numbers that are numbers but no schedule (nan, rising) get the path's sentence."""
-    with pytest.raises(ValueError, match=r"sigmas\[1\] is nan"):
-        VE.validate(schedule.manual("3, nan, 0"))
+    """Numbers that are numbers but no schedule (rising) get the path's sentence."""
+    with pytest.raises(ValueError, match="they rise"):
+        VE.validate(schedule.manual("0, 3, 9"))
 
 
 @pytest.mark.parametrize("steps, denoise, total", [(10, 1.0, 10), (10, 0.5, 20), (10, 0.3, 33), (7, 0.9, 7), (7, 0.87, 8), (1, 0.01, 100)])
