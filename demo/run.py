@@ -131,7 +131,7 @@ def sheet(reference: np.ndarray, cells: dict, errors: dict, medians: dict) -> Im
     draw = ImageDraw.Draw(canvas)
     fonts = {size: ImageFont.load_default(size) for size in (12, 14, 20)}
     draw.text((PAD, 10), "DPM-Solver (ext) in ComfyUI: the same seeds, few steps", fill="black", font=fonts[20])
-    note = f"guidance {GUIDANCE}; rms of pixel values 0..1 to the converged pictures, over all {len(PROMPTS) * BATCH} emoji (half are shown)"
+    note = f"guidance {GUIDANCE}; rms of pixel values 0..1 to the converged pictures, over {len(PROMPTS) * BATCH} emoji (half are shown)"
     draw.text((PAD, 40), note + "; median: of the pictures' own rms", fill="#555", font=fonts[12])
     draw.text((PAD, 56), "prompts: " + ", ".join(PROMPTS), fill="#555", font=fonts[12])
     y = TOP

@@ -52,8 +52,8 @@ def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **opt
     """Run one solver as a ComfyUI sampler function.
 
     `model(x, sigma, **extra_args)` returns the data prediction; x (batch, ...) is in the host's scaling, `sigmas` (steps + 1,) falls.
-    `options` are those of `solvers.presets.plan`. Sigmas are read from the device once, the latent is tested for NaN once, both before
-    the first model call; the loop itself reads nothing back. `callback` is called once a step as k-diffusion does.
+    `options` are those of `solvers.presets.plan`. Sigmas, the model's range and whether the latent is finite are read from the device
+    before the first model call; the loop itself reads nothing back. `callback` is called once a step as k-diffusion does.
     """
     if len(sigmas) < 2:
         return x

@@ -27,7 +27,7 @@ class DPMSolverSamplerExt(io.ComfyNode):
                 io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
                     "auto: the default we measured to be best over models and step counts, with the auto schedule; start here. dpmpp_2m: "
                     "DPM-Solver++(2M), as the built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and "
-                    "more. custom: the widgets below act.")),
+                    "more with little guidance. custom: the widgets below act.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
                     "Custom only. dpmsolver++ predicts the image, the papers' choice with CFG; dpmsolver predicts the noise, for CFG near "
                     "1; dpmsolver-v, which auto uses, lies between them and suits both.")),
@@ -115,8 +115,7 @@ class DPMSolverSchedulerExt(io.ComfyNode):
     def execute(cls, schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, model=None) -> io.NodeOutput:
         if schedule not in schedules.NAMES:
             raise ValueError(f"schedule is {schedule!r}; choose one of {', '.join(schedules.NAMES)}.")
-        if steps < 1:
-            raise ValueError(f"steps is {steps}; at least one step is needed.")
+        schedules.check_steps(steps)
         path, top, low, clock, own = of_model(model.get_model_object("model_sampling") if model is not None else None)
         source = (
             ", the model's clock"
@@ -138,6 +137,13 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                 raise ValueError(f"{whose}sigma_max {top:g}; raise sigma_max or lower sigma_min, or set both to 0 for the model's range.")
             path.validate([top, low])
             sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock), steps, denoise)
+            try:
+                path.validate(torch.tensor(sigmas, dtype=torch.float32).tolist())
+            except ValueError as error:
+                raise ValueError(
+                    f"schedule {schedule} cannot place {steps} steps between sigma_max {top:g} and sigma_min {low:g} on this model; take "
+                    "fewer steps, another schedule, or 0 for both."
+                ) from error
         count = max(len(sigmas) - 1, 0)
         shown = [f"{s:.4g}" for s in sigmas]
         if len(shown) > 24:

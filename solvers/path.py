@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ULPS = 1e-5  # hosts compute a flow model's shift in float32, which makes 1.0000001 of 1: that is the end, too
+
 
 @dataclass(frozen=True)
 class Path:
@@ -29,7 +31,7 @@ class Path:
         if self.name == "ve":
             return 1.0
         if self.name == "flow":
-            return 1.0 - s
+            return max(0.0, 1.0 - s)
         return 0.0 if math.isinf(s) else 1.0 / math.hypot(1.0, s)
 
     def sigma(self, s: float) -> float:
@@ -44,7 +46,7 @@ class Path:
             return math.inf
         if self.name != "flow":
             return -math.log(s)
-        return -math.inf if s == 1 else math.log1p(-s) - math.log(s)
+        return -math.inf if s >= 1 else math.log1p(-s) - math.log(s)
 
     def from_half_logsnr(self, lam: float) -> float:
         """The s with half-logSNR λ: the inverse of `half_logsnr`."""
@@ -55,12 +57,12 @@ class Path:
     def validate(self, sigmas: Sequence[float]) -> None:
         """Raise one ValueError sentence unless `sigmas` can be sampled along: finite, ≥ 0, strictly falling, flow ≤ 1."""
         for i, s in enumerate(sigmas):
-            where = f"sigmas[{i}] is {s:g}"
+            where = f"sigmas[{i}] is {s:.9g}"
             if math.isnan(s) or (math.isinf(s) and self.name != "vp"):
                 raise ValueError(f"sigmas: {where}; every sigma must be a finite number, so check the node that made them.")
             if s < 0:
                 raise ValueError(f"sigmas: {where}; a noise level cannot be negative, so use values from the largest down to 0.")
-            if self.name == "flow" and s > 1:
+            if self.name == "flow" and s > 1 + ULPS:
                 raise ValueError(f"sigmas: {where}, but a flow model's noise levels lie in 0…1; use a scheduler made for this model.")
         rises = [b > a for a, b in zip(sigmas, sigmas[1:], strict=False)]
         for i, (a, b) in enumerate(zip(sigmas, sigmas[1:], strict=False)):

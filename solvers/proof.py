@@ -4,7 +4,7 @@ For a claim on p nodes the evaluations are set to the Newton polynomials N_0 …
 the state then runs from α_s c + σ_s n to α_t c + σ_t n; form "v" has no such data, and runs on v's polynomial from G). Where no
 fade acts and the rule is exact this is the same as being exact for x0(λ) = (λ-λ_s)^k (or ε, v likewise) for every k below the
 order. The expected integrals come from a Gauss-Legendre quadrature of their own,
-not from the φ functions the planner used. One pass over the records serves all claims at once: registers are vectors.
+not from the φ functions the planner used. One pass over the records serves a block of claims: registers are vectors.
 """
 
 import functools
@@ -13,11 +13,12 @@ import math
 import numpy as np
 
 from .path import PATHS, Path
-from .step import FLOOR, POWER, damping, is_open, value
-from .tape import Affine, Claim, Eval, Noise, Tape, TapeError
+from .step import FLOOR, POWER, is_open
+from .tape import Affine, Claim, Eval, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
+BLOCK, HISTORY = 32, 8  # claims in one pass; claims before them whose evaluations they may read
 ROUNDING = 1e-14  # relative, of one operation: some units in the last place
 
 
@@ -74,27 +75,62 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
     return start + claim.fades[k] * exact
 
 
+def _prescribed(path: Path, form: str, s: float, wanted, x):
+    """The x0 at state x that makes the quantity of form "eps" or "v", damped as `step` says, equal `wanted`: written out anew here."""
+    alpha, sigma = path.alpha(s), path.sigma(s)
+    if form == "eps":
+        return (x - sigma * wanted) / alpha
+    size = math.hypot(alpha, sigma)
+    return (alpha * x / size - sigma * wanted / ((alpha / size) ** 2 + FLOOR**2) ** (POWER / 2)) / size
+
+
 def check(tape: Tape) -> Tape:
-    """Return the tape, or raise TapeError naming the step whose coefficients do not do what the claim says."""
+    """Return the tape, or raise TapeError naming what is wrong.
+
+    The claims must lead from the first sigma to the last, every record must belong to one of them, the records that make ε or v must make
+    them of x = α c + σ n and x0 = c, and each claim must hold. Time is linear in the steps: claims are taken in blocks.
+    """
     path = PATHS[tape.path]
-    cases = [(claim, k) for claim in tape.claims for k in range(len(claim.nodes))]
-    starts: dict[int, list[int]] = {}
+    chain = [(c.sigma_from, c.sigma_to) for c in tape.claims if c.register == "x"]
+    chain = [pair for i, pair in enumerate(chain) if i == 0 or pair != chain[i - 1]]  # a corrected step is claimed twice
+    if chain != list(zip(tape.sigmas, tape.sigmas[1:], strict=False)):
+        raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
+    form = next((c.form for c in tape.claims if c.form != "x0"), "x0")
+    where = {p for c in tape.claims for p in range(c.first, c.last)}
+    sigma_of: dict[str, float] = {}
+    for position, record in enumerate(tape.records):
+        if position not in where:
+            raise TapeError(f"{tape.solver}: record {position} belongs to no claim")
+        if isinstance(record, Eval):
+            sigma_of[record.dst] = record.sigma
+        elif isinstance(record, Affine) and record.dst.startswith("v"):
+            (_, of_x), (d, of_x0) = record.terms
+            alpha, sigma = path.alpha(sigma_of[d]), path.sigma(sigma_of[d])
+            size = math.hypot(alpha, sigma)
+            want = N if form == "eps" else (alpha * N - sigma * C) / size
+            if not abs(of_x * (alpha * C + sigma * N) + of_x0 * C - want) <= 1e-9 * max(1.0, abs(of_x0)):
+                raise TapeError(f"{tape.solver}: {record.dst} is not the {form} of x and {d}")
+    for begin in range(0, len(tape.claims), BLOCK):
+        _check_block(tape, path, begin)
+    return tape
+
+
+def _check_block(tape: Tape, path: Path, begin: int) -> None:
+    claims = tape.claims[begin : begin + BLOCK]
+    back = max(0, begin - HISTORY)  # far enough back that all stored evaluations are made again
+    while back > 0 and tape.claims[back - 1].first >= tape.claims[back].first:
+        back -= 1  # the stages of a step begin together
+    opening, near = tape.claims[back], tape.claims[back : begin + BLOCK]
+    cases = [(claim, k) for claim in claims for k in range(len(claim.nodes))]
+    starts = {claim.first: claim.sigma_from for claim in near}
     ends: dict[int, list[int]] = {}
     for i, (claim, _) in enumerate(cases):
-        starts.setdefault(claim.first, []).append(i)
         ends.setdefault(claim.last, []).append(i)
-    if not cases:
-        return tape
+    arrivals = {claim.last: claim for claim in near}
     zero = np.zeros(len(cases))
     first = np.array([claim.first for claim, _ in cases])
     one_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
     of_v = np.array([claim.form == "v" for claim, _ in cases])
-
-    def exact(s: float) -> np.ndarray:
-        """The states that the claims' steps start from at s."""
-        return np.where(one_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
-
-    registers: dict[str, np.ndarray] = {"x": exact(tape.sigmas[0])}
     roots = np.full((len(cases), 2), np.nan)
     ratio = np.array([claim.rule == "ratio" for claim, _ in cases])
     for i, (claim, k) in enumerate(cases):
@@ -102,25 +138,29 @@ def check(tape: Tape) -> Tape:
     absent = np.isnan(roots)
     by_form = {form: np.array([claim.form == form for claim, _ in cases]) & ~one_point for form in ("eps", "v")}
 
-    def prescribed(sigma: float, x: np.ndarray) -> np.ndarray:
-        """The x0 that makes the claim's quantity the wanted polynomial here. Where λ is infinite no polynomial has a value, and no
-        claim of order > 1 may read one."""
+    def exact(s: float) -> np.ndarray:
+        """The states that the claims' steps start from at s."""
+        return np.where(one_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
+
+    def evaluate(sigma: float, x: np.ndarray) -> np.ndarray:
+        """The x0 that makes each claim's quantity the wanted polynomial. Where λ is infinite no polynomial has a value, and no claim of
+        order > 1 may read one."""
         lam = path.half_logsnr(sigma)
         at = np.where(ratio, _ratio(path, sigma), lam if math.isfinite(lam) else math.nan)
-        wanted = np.where(absent, 1.0, at[:, None] - roots).prod(1)
-        wanted = np.where(one_point, C, np.nan_to_num(wanted))
+        wanted = np.where(one_point, C, np.nan_to_num(np.where(absent, 1.0, at[:, None] - roots).prod(1)))
         for form, here in by_form.items():
             if here.any() and not is_open(path, sigma):
-                of_x, of_x0 = value(path, form, sigma)
-                wanted = np.where(here, (wanted / damping(path, form, sigma) - of_x * x) / of_x0, wanted)
+                wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
         return wanted
 
-    noise = {"x": zero.copy()}  # a bound of the rounding in each register; large coefficients are no defect
-    where: dict[str, float] = {"x": tape.sigmas[0]}  # the sigma each state has come to
-    for position in range(len(tape.records) + 1):
+    registers: dict[str, np.ndarray] = {"x": exact(opening.sigma_from)}
+    noise = {"x": zero}  # a bound of the rounding in each register; large coefficients are no defect
+    at: dict[str, float] = {"x": opening.sigma_from}  # the sigma each state has come to
+    for position in range(opening.first, claims[-1].last + 1):
+        if position in arrivals:
+            at[arrivals[position].register] = arrivals[position].sigma_to
         for i in ends.get(position, ()):
             claim, k = cases[i]
-            where[claim.register] = claim.sigma_to
             want, got = _expected(path, claim, k), registers[claim.register][i]
             allowed = TOLERANCE * max(1.0, abs(want), path.sigma(claim.sigma_from)) + noise[claim.register][i]
             if not abs(got - want) <= allowed:
@@ -128,24 +168,21 @@ def check(tape: Tape) -> Tape:
                     f"{tape.solver}: the step {claim.sigma_from:g} -> {claim.sigma_to:g} gives {got:.12g} on evaluations "
                     f"of degree {k} in λ where {want:.12g} is right"
                 )
-        if position == len(tape.records):
+        if position == claims[-1].last:
             break
         if position in starts:  # the exact state for the claims that begin here, and for those still to come, so that no error travels
-            s = cases[starts[position][0]][0].sigma_from
             here = first >= position
-            registers["x"] = np.where(here, exact(s), registers["x"])
+            registers["x"] = np.where(here, exact(starts[position]), registers["x"])
             noise["x"] = np.where(here, 0.0, noise["x"])
         record = tape.records[position]
         if isinstance(record, Eval):
-            if where.get(record.src) != record.sigma:
-                raise TapeError(f"{tape.solver}: register {record.src} is evaluated at {record.sigma:g}, but holds {where.get(record.src)}")
-            registers[record.dst] = prescribed(record.sigma, registers[record.src])
+            if at.get(record.src) != record.sigma:
+                raise TapeError(f"{tape.solver}: register {record.src} is evaluated at {record.sigma:g}, but holds {at.get(record.src)}")
+            registers[record.dst] = evaluate(record.sigma, registers[record.src])
             noise[record.dst] = ROUNDING * np.abs(registers[record.dst])
         elif isinstance(record, Affine):
+            known = [(name, w) for name, w in record.terms if name in registers]  # before the block: what only earlier claims read
             registers[record.dst], noise[record.dst] = (
-                sum((w * registers[name] for name, w in record.terms), zero),
-                sum((abs(w) * (ROUNDING * np.abs(registers[name]) + noise[name]) for name, w in record.terms), zero),
+                sum((w * registers[name] for name, w in known), zero),
+                sum((abs(w) * (ROUNDING * np.abs(registers[name]) + noise[name]) for name, w in known), zero),
             )
-        elif isinstance(record, Noise):
-            pass  # the mean is what is checked here
-    return tape

@@ -9,11 +9,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from .path import Path
+from .path import VE, Path
 
 TimeMap = Callable[[float], float]
 NAMES = ("auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential", "manual")
 INFINITE = 7.0  # |λ| beyond this is an infinite end: zero terminal SNR comes as sigma ≈ 4519, λ = -8.4
+
+
+def check_steps(steps: int) -> None:
+    """One ValueError sentence unless there is a step to take."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; at least one step is needed.")
 
 
 def linspace(a: float, b: float, n: int) -> list[float]:
@@ -51,6 +57,7 @@ def _tau_of(time_map: TimeMap, sigma: float) -> float:
 
 def time_uniform(steps: int, sigma_max: float, sigma_min: float, time_map: TimeMap, power: int = 1) -> list[float]:
     """Evenly spaced in t (power 1) or √t (power 2: more steps at low noise), as the official skip types; 0 stands for their last."""
+    check_steps(steps)
     top, low = (((1 + 999 * _tau_of(time_map, s)) / 1000) ** (1 / power) for s in (sigma_max, sigma_min))
     inner = [time_map((1000 * t**power - 1) / 999) for t in linspace(top, low, steps + 1)[1:-1]]
     return [sigma_max, *inner, 0.0]
@@ -63,12 +70,15 @@ def log_snr(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map
     range widens with the steps as measured on mixtures over flow models, 5 to 30 steps: wider costs accuracy at few
     steps (±4.6 has 2.9 times the error of ±2.5 at 5), narrower leaves a floor at many.
     """
+    check_steps(steps)
     lam_max, lam_min = path.half_logsnr(sigma_min), path.half_logsnr(sigma_max)
     middle = path.half_logsnr(time_map(0.5)) if time_map else 0.0
     reach = 2.5 + 0.55 * math.log(steps / 5)
     open_start = lam_min < -INFINITE
     a = max(lam_min, middle - reach) if open_start else lam_min
     b = min(lam_max, middle + reach) if open_start or lam_max > INFINITE else lam_max
+    if not a < b:  # the range asked for lies outside the measured one
+        a, b = max(lam_min, lam_max - 2 * reach) if open_start else lam_min, lam_max
     inner = [path.from_half_logsnr(lam) for lam in linspace(a, b, steps - open_start)]
     if not open_start:
         inner[0] = sigma_max
@@ -77,12 +87,19 @@ def log_snr(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map
 
 def karras(steps: int, sigma_max: float, sigma_min: float, rho: float = 7.0) -> list[float]:
     """Evenly spaced in sigma^(1/ρ) (EDM, arXiv 2206.00364, eq. 5)."""
+    check_steps(steps)
     a, b = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [sigma_max, *(v**rho for v in linspace(a, b, steps)[1:]), 0.0]
 
 
 def exponential(steps: int, sigma_max: float, sigma_min: float) -> list[float]:
-    """Evenly spaced in log sigma."""
+    """Evenly spaced in log sigma; after an infinite end (zero terminal SNR, sigma ≈ 4519) over the range of `log_snr`.
+
+    A flow model's sigma = 1 is finite in log sigma: there it is the hosts' own schedule.
+    """
+    check_steps(steps)
+    if -math.log(sigma_max) < -INFINITE:
+        return log_snr(VE, steps, sigma_max, sigma_min)
     return [sigma_max, *(math.exp(v) for v in linspace(math.log(sigma_max), math.log(sigma_min), steps)[1:]), 0.0]
 
 
@@ -98,8 +115,11 @@ def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: T
     def ratio(s: float) -> float:
         return path.sigma(s) / path.alpha(s) if path.alpha(s) > 0 else math.inf
 
+    check_steps(steps)
     scale = ratio(time_map(0.5)) if path.name == "flow" else 1.0
     top, least = min(ratio(sigma_max), max(30.0, 2.5 * steps) * scale), ratio(sigma_min)
+    if not least < top:  # the range asked for lies above the measured one
+        top = min(ratio(sigma_max), 4 * least)
     low = max(least, min(0.0292 * min(1.0, 25 / steps) * (1 + 125 / steps**2) * scale, top / 4))
     inner = [path.from_half_logsnr(-math.log(r)) for r in karras(steps, top, low)[1:-1]]
     return [sigma_max, *inner, 0.0]
@@ -107,7 +127,7 @@ def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: T
 
 def manual(text: str) -> list[float]:
     """Sigmas typed by hand, separated by commas or spaces. ValueError, one sentence, names what cannot be read."""
-    if re.search(r"\d,\d", text) and re.search(r"\d\s+\d", text):
+    if "." not in text and re.search(r"\d,\d", text) and re.search(r"\d\s+\d", text):
         raise ValueError(f"manual_sigmas: {text!r} can be read in two ways; write decimals with a point, such as 14.6, 4.2, 1.1, 0.")
     values = []
     for word in text.replace(",", " ").replace(";", " ").split():
@@ -126,6 +146,8 @@ def manual(text: str) -> list[float]:
 
 def truncate(make: Callable[[int], Sequence[float]], steps: int, denoise: float) -> list[float]:
     """The last `steps` steps of a schedule of steps/denoise, as hosts do for image to image; none when denoise is 0."""
-    if denoise <= 0:
+    if not 0 <= denoise <= 1:
+        raise ValueError(f"denoise is {denoise:g}; it lies between 0 (keep the picture) and 1 (make it anew).")
+    if denoise == 0:
         return []
     return list(make(max(steps, int(steps / denoise))))[-(steps + 1) :]

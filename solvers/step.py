@@ -43,7 +43,7 @@ def check_options(**options: object) -> None:
     for name, value in options.items():
         if name not in CHOICES:
             raise ValueError(f"{name} is no option; the options are {', '.join(CHOICES)}.")
-        if value not in CHOICES[name]:
+        if value not in CHOICES[name] or isinstance(value, float):
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, CHOICES[name]))}.")
 
 

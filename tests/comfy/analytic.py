@@ -85,6 +85,7 @@ KINDS = {
     "cascade": ("STABLE_CASCADE", {"shift": 2.0}, "SC_Prior", "eps"),
     "sd3": ("FLOW", {"shift": 3.0}, "SD3", "eps"),
     "aura": ("FLOW", {"multiplier": 1.0, "shift": 1.73}, "SDXL", "eps"),
+    "over": ("FLOW", {"shift": 1.84}, "SD3", "eps"),  # float32 makes its sigma_max 1.0000001
     "flux": ("FLUX", {"shift": 1.15}, "Flux", "eps"),
     "flux_half": ("FLUX", {"shift": 0.5}, "Flux", "eps"),
     "schnell": ("FLOW", {"multiplier": 1.0, "shift": 1.0}, "Flux", "eps"),

@@ -50,7 +50,7 @@ def test_widgets_act_only_in_custom(analytic, build_node):
 
 
 OPTIONS = {
-    "algorithm": ("dpmsolver++", "dpmsolver"), "order": (1, 2, 3), "method": ("multistep", "singlestep"),
+    "algorithm": ("dpmsolver++", "dpmsolver", "dpmsolver-v"), "order": (1, 2, 3), "method": ("multistep", "singlestep"),
     "solver_type": ("dpmsolver", "taylor"), "start": ("corrected", "official"), "final_rule": ("smooth", "official", "none"),
 }  # fmt: skip
 

@@ -121,3 +121,12 @@ GOOD = [
 def test_good_sigmas_pass(path, sigmas):
     """Empty, single, open-ended and unfinished lists are no errors: hosts make them."""
     path.validate(sigmas)
+
+
+def test_flow_one_and_a_rounding_is_one():
+    """Hosts compute shifts in float32: 1.0000001 is λ = -∞ as 1 is, α is 0 and not negative; 1.001 is an error that shows the digits."""
+    s = 1.00000011920929  # float32's next number after 1
+    assert s > 1 and FLOW.alpha(s) == 0 and FLOW.half_logsnr(s) == -math.inf
+    FLOW.validate([s, 0.5, 0.0])
+    with pytest.raises(ValueError, match=r"sigmas\[0\] is 1\.00002"):
+        FLOW.validate([1.00002, 0.5, 0.0])

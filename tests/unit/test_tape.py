@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dpm_solver_ext.solvers import proof
+from dpm_solver_ext.solvers import multistep, proof, step
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
 from dpm_solver_ext.solvers.presets import PRESETS, plan
@@ -132,6 +132,48 @@ def test_a_wrong_source_is_caught():
     place, record = next((i, r) for i, r in enumerate(tape.records) if isinstance(r, Affine) and len(r.terms) == 3)
     x, (new, a), (old, b) = record.terms
     assert caught(changed(tape, place, Affine("x", (x, (old, a), (new, b)))))
+
+
+def test_what_no_claim_covers_is_caught():
+    """A record slipped in before the first claim, between two or after the last, and a claim left out: claims must cover everything."""
+    for options in ({"order": 3}, {"order": 2, "method": "singlestep", "algorithm": "dpmsolver-v"}):
+        tape = plan(VE, GRIDS["ve"], **options)
+        double = Affine("x", (("x", 2.0),))
+        for place in (0, tape.claims[0].last, len(tape.records)):
+            shift = [c if place and c.last <= place else replace(c, first=c.first + 1, last=c.last + 1) for c in tape.claims]
+            assert caught(replace(tape, records=tape.records[:place] + (double,) + tape.records[place:], claims=tuple(shift))), place
+        assert caught(replace(tape, claims=tape.claims[:-1])) and caught(replace(tape, claims=()))
+
+
+USED = {
+    "dpmsolver++": ("node_weights", "state_weight"),
+    "dpmsolver": ("value", "node_weights", "state_weight"),
+    "dpmsolver-v": ("value", "damping", "node_weights", "state_weight"),
+}
+
+
+@pytest.mark.parametrize("algorithm, name", [(a, n) for a, names in USED.items() for n in names])
+def test_a_wrong_formula_is_caught(monkeypatch, name, algorithm):
+    """The proof shares no formula with the planner: one that is wrong by a millionth everywhere is caught, form "v" included."""
+    right = getattr(step, name)
+
+    def wrong(*args):
+        found = right(*args)
+        return type(found)(v * (1 + 1e-6) for v in found) if isinstance(found, (list, tuple)) else found * (1 + 1e-6)
+
+    monkeypatch.setattr(step if name == "damping" else multistep, name, wrong)
+    with pytest.raises(TapeError):
+        plan(VE, GRIDS["ve"], algorithm=algorithm, order=2)
+
+
+def test_history_weights_are_bounded():
+    """Two sigmas that nearly coincide must not make a later step amplify the model's rounding (a half-precision model has 4e-3 of it)."""
+    for gap in (1e-2, 1e-3, 1e-4):
+        sigmas = [14.6, 8.5, 4.7, 2.5, 2.5 * (1 - gap), 1.2, 0.57, 0.24, 0.09, 0.0]
+        for preset in PRESETS.values():
+            for record in plan(VE, sigmas, **preset).records:
+                if isinstance(record, Affine) and record.dst == "x":
+                    assert sum(abs(w) for name, w in record.terms if name != "x") < 12, (gap, preset, record)
 
 
 def test_a_dropped_start_correction_is_caught():
