@@ -142,6 +142,20 @@ def converged(comfy, model_sampling, denoise, noise, name, quick):
     return torch.from_numpy(grids.fine_end(path, law, noise.reshape(len(noise), -1).numpy() * s, s, steps=600)).reshape(noise.shape)
 
 
+def summary(result):
+    """Lines of the geometric mean over every problem and count, of each pair that was run everywhere and never failed; best first."""
+    common = set.intersection(*(set(table) for table in result.values()))
+    means = {}
+    for pair in common:
+        cells = [v for table in result.values() for v in table[pair]]
+        if None not in cells:
+            means[pair] = math.exp(sum(map(math.log, cells)) / len(cells))
+    best = sorted((v, k) for k, v in means.items())[:12]
+    return ["### One pair for everything: geometric mean over all problems and counts", "", "| pair | error |", "| --- | --- |"] + [
+        f"| {'**' * ('_ext' in k)}{k}{'**' * ('_ext' in k)} | {v:.4f} |" for v, k in best
+    ]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="5, 8 and 12 steps only")
@@ -191,6 +205,7 @@ def main():
     seconds = round(time.time() - started)
     about = {"torch": torch.__version__, "comfyui": "0.3.75", "machine": platform.machine(), "counts": counts, "seconds": seconds}
     options.out.with_suffix(".json").write_text(json.dumps({"about": about, "median rms error": result}, indent=1) + "\n")
+    lines += summary(result)
     head = "Median rms error to the converged solution against model evaluations, by `benchmarks/defaults.py`.\n\n"
     options.out.with_suffix(".md").write_text(head + "\n".join(lines) + "\n")
 

@@ -39,7 +39,7 @@ ROWS = (  # (sampler, scheduler, whose)
 REFERENCE = ("deis", "karras", 100)
 PROMPTS = ("food-fruit", "face-smiling", "transport-ground", "plant-flower")
 BATCH, SHOWN, SEED, GUIDANCE = 4, 2, 20260, 2.5
-CELL, LABEL, PAD, CAPTION, TOP = 64, 190, 10, 22, 96  # pixels of the sheet
+CELL, LABEL, PAD, CAPTION, TOP = 64, 190, 10, 22, 112  # pixels of the sheet
 
 
 def workflow(sampler: str, scheduler: str, steps: int) -> tuple[dict, list[str]]:

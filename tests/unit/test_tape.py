@@ -251,6 +251,8 @@ STATED = {
     ("multistep", "dpmsolver", 1): 3,
     ("multistep", "dpmsolver", 2): 4,
     ("multistep", "dpmsolver", 3): 5,
+    ("multistep", "dpmsolver-v", 2): 4,
+    ("multistep", "dpmsolver-v", 3): 5,
     ("singlestep", "dpmsolver++", 1): 3,
     ("singlestep", "dpmsolver++", 2): 3,
     ("singlestep", "dpmsolver++", 3): 4,
