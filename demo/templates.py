@@ -97,7 +97,7 @@ class Canvas:
             "links": self.links,
             "groups": [],
             "config": {},
-            "extra": {"ds": {"scale": 0.8, "offset": [150, 180]}},
+            "extra": {"ds": {"scale": 0.8, "offset": [150, 240]}},
             "version": 0.4,
         }
         path = folder / f"{self.name}.json"
