@@ -55,7 +55,7 @@ Record = Eval | Affine | Noise | Mark
 class Claim:
     """What records[first:last] must do to the state, as the planner states it; `proof.check` tests the records against it.
 
-    From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0" or "eps") the Newton
+    From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0", "eps" or "v") the Newton
     polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
     """
 

@@ -240,6 +240,14 @@ def test_sigmas_above_the_table(analytic, ours, warned):
         assert len(analytic.network(patcher).calls) == 20
 
 
+def test_sigmas_below_the_table(analytic, ours, warned):
+    """A last noise level below the model's table (0.001 under SD's 0.029) is told in one warning too; the final 0 is not."""
+    patcher = analytic.build("eps")
+    noise = analytic.noise_for(analytic.latent_shape(patcher))
+    messages = warned(lambda: analytic.sample(patcher, ours, torch.tensor([14.6, 3.0, 0.5, 0.001, 0.0]), noise))
+    assert len(messages) == 1 and "\n" not in messages[0] and "0.001" in messages[0], messages
+
+
 def test_no_warning_for_usual_sigmas(host, analytic, ours, warned):
     """KarrasScheduler's default sigma_max is a hair above SD's table, zero terminal SNR starts at 4519, flow at exactly 1: all usual."""
     eps, zsnr, sd3 = (analytic.build(k) for k in ("eps", "zsnr", "sd3"))
