@@ -255,3 +255,28 @@ def test_truncate_is_the_hosts_rule(steps, denoise, total):
 def test_truncate_at_zero_is_empty():
     """Denoise 0 asks for nothing: an empty list, as the hosts return, and nothing is planned."""
     assert schedule.truncate(lambda n: 1 / 0, 10, 0.0) == []  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_steps_is_one_sentence(steps):
+    """Every schedule refuses to make none or fewer, naming the widget and the value."""
+    clock = schedule.sd_time_map()
+    for make in (
+        lambda: schedule.karras(steps, 14.6, 0.03),
+        lambda: schedule.exponential(steps, 14.6, 0.03),
+        lambda: schedule.log_snr(VE, steps, 14.6, 0.03),
+        lambda: schedule.time_uniform(steps, 14.6, 0.03, clock),
+        lambda: schedule.auto(VE, steps, 14.6, 0.03, clock),
+    ):
+        with pytest.raises(ValueError, match=f"steps is {steps}; at least one"):
+            make()
+
+
+@pytest.mark.parametrize("top, low", [(0.073, 0.001), (0.01, 0.0001), (1.0, 0.9967)])
+def test_ranges_outside_the_measured_one_still_fall(top, low):
+    """A flow range typed below or above where log_snr and auto put their steps is filled, not turned round."""
+    clock = schedule.table_map([8 * t / (1 + 7 * t) for t in (i / 1000 for i in range(1, 1001))], log=False)
+    for steps in (2, 5, 30):
+        for sigmas in (schedule.log_snr(FLOW, steps, top, low, clock), schedule.auto(FLOW, steps, top, low, clock)):
+            FLOW.validate(sigmas)
+            assert len(sigmas) == steps + 1

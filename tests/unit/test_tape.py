@@ -143,6 +143,8 @@ def test_what_no_claim_covers_is_caught():
             shift = [c if place and c.last <= place else replace(c, first=c.first + 1, last=c.last + 1) for c in tape.claims]
             assert caught(replace(tape, records=tape.records[:place] + (double,) + tape.records[place:], claims=tuple(shift))), place
         assert caught(replace(tape, claims=tape.claims[:-1])) and caught(replace(tape, claims=()))
+        short = replace(tape, claims=tape.claims[:-1], records=tape.records[: tape.claims[-1].first])
+        assert caught(short) and not caught(replace(short, sigmas=tape.sigmas[:-1]))  # a run that stops early, and an honest one
 
 
 USED = {
