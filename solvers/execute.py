@@ -5,7 +5,7 @@ coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the
 (one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from .tape import Affine, Eval, Mark, Noise, Tape
@@ -14,21 +14,36 @@ Denoise = Callable[[Any, float], Any]
 HALF = ("torch.float16", "torch.bfloat16")
 
 
-def execute(
+def execute(tape: Tape, denoise: Denoise, x: Any, **hooks: Any) -> Any:
+    """Run `tape` from state `x` with `denoise(x, sigma)` -> data prediction (shape of x); return the final state. Hooks as in `walk`."""
+    run = walk(tape, x, **hooks)
+    del x
+    answer: list[Any] = [None]
+    try:
+        while True:
+            state, sigma = run.send(answer.pop())  # popped: only a register may keep a prediction alive
+            answer.append(denoise(state, sigma))
+            del state
+    except StopIteration as end:
+        return end.value
+
+
+def walk(
     tape: Tape,
-    denoise: Denoise,
     x: Any,
     *,
     project: Callable[[Any, float], Any] | None = None,
     noise: Callable[[float, float], Any] | None = None,
     mark: Callable[[int, Any, Any], None] | None = None,
-) -> Any:
-    """Run `tape` from state `x` (any shape, in the scaling of the tape's path) and return the final state, same shape and dtype.
+    arrive: Callable[[Any, float, int], Any] | None = None,
+) -> Generator[tuple[Any, float], Any, Any]:
+    """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path): yields (state, sigma) where an evaluation is
+    due, is sent the data prediction (shape of x), and returns the final state, same shape and dtype.
 
-    `denoise(x, sigma)` returns the data prediction, shape of x. Hooks: `project(x0, sigma)` returns the prediction to use instead
-    (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)` returns unit normal noise of that interval; `mark(step, x, x0)`
-    is called once a step (callback, progress, interrupt by raising). `x` itself is never written to. A half-precision torch state
-    is kept in float32 in between.
+    Hooks: `project(x0, sigma)` returns the prediction to use instead (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)`
+    returns unit normal noise of that interval; `mark(step, x, x0)` is called once a step (callback, progress, interrupt by raising);
+    `arrive(x, sigma, step)` sees the state at each sigma of the run and may return another to go on with (correcting_xt_fn). `x` itself
+    is never written to. A half-precision torch state is kept in float32 in between.
     """
     dtype = getattr(x, "dtype", None)
     half = str(dtype) in HALF
@@ -37,7 +52,7 @@ def execute(
     state_dtype = getattr(registers["x"], "dtype", None)
     for record, dead in zip(tape.records, tape.last_reads, strict=True):
         if isinstance(record, Eval):
-            x0 = denoise(registers[record.src], record.sigma)
+            x0 = yield registers[record.src], record.sigma
             if project is not None:
                 x0 = project(x0, record.sigma)
             if getattr(x0, "dtype", None) != state_dtype and hasattr(x0, "to"):
@@ -49,13 +64,18 @@ def execute(
         elif isinstance(record, Noise):
             if noise is None:
                 raise ValueError(
-                    f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise."
+                    f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise, or eta 0."
                 )
             drawn = noise(record.sigma_from, record.sigma_to)
             registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
-        elif mark is not None:
-            assert isinstance(record, Mark)
-            mark(record.step, registers[record.x], registers[record.x0])
+        elif isinstance(record, Mark):
+            if mark is not None:
+                mark(record.step, registers[record.x], registers[record.x0])
+        elif arrive is not None:
+            changed = arrive(registers[record.x], tape.sigmas[record.step], record.step)
+            if changed is not None:
+                registers[record.x] = changed
+            del changed
         for name in dead:
             registers.pop(name, None)
     return registers["x"].to(dtype) if half else registers["x"]

@@ -48,7 +48,18 @@ class Mark:
     x0: str
 
 
-Record = Eval | Affine | Noise | Mark
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    """The state x has come to sigmas[step]: here it may be corrected from outside, or recorded.
+
+    The start arrives after its evaluation, as in the official code; with a corrector every state arrives corrected.
+    """
+
+    step: int
+    x: str
+
+
+Record = Eval | Affine | Noise | Mark | Arrive
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class Claim:
 
     From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0", "eps" or "v") the Newton
     polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
+    `eta` is the rate of the SDE (0: the ODE), which also says how much noise the records add; rule "renoise" has no evaluations: it
+    scales the data and adds the noise that is missing at sigma_to.
     """
 
     first: int
@@ -68,6 +81,7 @@ class Claim:
     nodes: tuple[float, ...]
     fades: tuple[float, ...]
     register: str = "x"
+    eta: float = 0.0
 
     @property
     def order(self) -> float:
@@ -77,7 +91,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Tape:
-    """A planned run. `records` is the program, `claims` what its parts promise, `solver` and `options` say where it came from."""
+    """A planned run. `records` is the program, `claims` what its parts promise, `solver` and `options` say where it came from.
+
+    `notes` are sentences on options that could not act as asked, for the host to show.
+    """
 
     solver: str
     path: str
@@ -85,6 +102,7 @@ class Tape:
     records: tuple[Record, ...]
     claims: tuple[Claim, ...]
     options: tuple[tuple[str, object], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def evaluations(self) -> int:
@@ -98,7 +116,7 @@ class Tape:
         out: list[tuple[str, ...]] = []
         for r in reversed(self.records):
             read = reads(r)
-            touched = read | ({r.dst} if not isinstance(r, Mark) else set())
+            touched = read | ({r.dst} if not isinstance(r, (Mark, Arrive)) else set())
             out.append(tuple(sorted(touched - live)))
             if isinstance(r, (Eval, Affine)):
                 live.discard(r.dst)
@@ -110,7 +128,7 @@ class Tape:
         """The most registers alive at once, counting a record's result together with what it reads."""
         live, peak = {"x"}, 1
         for r, dead in zip(self.records, self.last_reads, strict=True):
-            if not isinstance(r, Mark):
+            if not isinstance(r, (Mark, Arrive)):
                 peak = max(peak, len(live) + 1)  # the result is a new array, also where it replaces a register
                 live.add(r.dst)
             live -= set(dead)
@@ -156,7 +174,9 @@ def reads(record: Record) -> set[str]:
         return {record.src}
     if isinstance(record, Affine):
         return {name for name, _ in record.terms}
-    return {record.dst} if isinstance(record, Noise) else {record.x, record.x0}
+    if isinstance(record, Mark):
+        return {record.x, record.x0}
+    return {record.dst if isinstance(record, Noise) else record.x}
 
 
 class TapeError(AssertionError):
