@@ -18,10 +18,10 @@ def execute(tape: Tape, denoise: Denoise, x: Any, **hooks: Any) -> Any:
     """Run `tape` from state `x` with `denoise(x, sigma)` -> data prediction (shape of x); return the final state. Hooks as in `walk`."""
     run = walk(tape, x, **hooks)
     del x
-    answer: list[Any] = [None]
+    answer: list[Any] = []
     try:
         while True:
-            state, sigma = run.send(answer.pop())  # popped: only a register may keep a prediction alive
+            state, sigma = run.send(answer or None)
             answer.append(denoise(state, sigma))
             del state
     except StopIteration as end:
@@ -38,7 +38,7 @@ def walk(
     arrive: Callable[[Any, float, int], Any] | None = None,
 ) -> Generator[tuple[Any, float], Any, Any]:
     """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path): yields (state, sigma) where an evaluation is
-    due, is sent the data prediction (shape of x), and returns the final state, same shape and dtype.
+    due, is sent the data prediction (shape of x; or a list of it, which is emptied), and returns the final state, same shape and dtype.
 
     Hooks: `project(x0, sigma)` returns the prediction to use instead (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)`
     returns unit normal noise of that interval; `mark(step, x, x0)` is called once a step (callback, progress, interrupt by raising);
@@ -53,6 +53,8 @@ def walk(
     for record, dead in zip(tape.records, tape.last_reads, strict=True):
         if isinstance(record, Eval):
             x0 = yield registers[record.src], record.sigma
+            if isinstance(x0, list):  # taken out of its list: only a register may keep a prediction alive
+                x0 = x0.pop()
             if project is not None:
                 x0 = project(x0, record.sigma)
             if getattr(x0, "dtype", None) != state_dtype and hasattr(x0, "to"):
