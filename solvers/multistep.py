@@ -1,7 +1,8 @@
-"""Multistep DPM-Solver and DPM-Solver++ of orders 1 to 3: one evaluation a step, as a tape.
+"""Multistep DPM-Solver and DPM-Solver++ of orders 1 to 4, with a corrector and with noise: one evaluation a step, as a tape.
 
 Sources: DPM-Solver++ (arXiv 2211.01095, algorithm 2 and appendix B) in the form "x0", DPM-Solver (arXiv 2206.00927) in the form
 "eps", and our own "dpmsolver-v" in the form "v"; the polynomial through the last `order` evaluations in λ, integrated as `step` says.
+With `eta` > 0 they are SDE-DPM-Solver and SDE-DPM-Solver++ (the 2M and 3M SDE samplers); with a corrector UniPC, see `unipc`.
 
 Two things differ from the official code, and each has a switch back:
 
@@ -19,27 +20,38 @@ step to σ = 0 on x0, as the others do at first order: that is not the limit of 
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
-from .path import Path
+from .path import Path, rising
 from .proof import check
-from .step import FORM, check_options, form_of, is_open, node_weights, state_weight, terms_of, value
-from .tape import Affine, Claim, Eval, Mark, Record, Tape
+from .step import (
+    FORM,
+    check_noise,
+    check_options,
+    form_of,
+    is_open,
+    node_weights,
+    noise_weight,
+    state_weight,
+    terms_of,
+    value,
+)
+from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
+from .unipc import official_corrector_weights
 
 
 def fades(h: float, before: Sequence[float], order: int) -> list[float]:
-    """The smooth rule: factors of the terms of orders 1, 2, 3 for a λ step h after the steps `before` (newest first).
+    """The smooth rule: factors of the terms of orders 1, 2, 3 … for a λ step h after the steps `before` (newest first).
 
     A slope taken over the last step h₁ is trusted over twice its length; beyond, its term falls by 1 + h²/2 ((h/2h₁)² - 1). That is
     nearly order 1 for a last finite step far longer than the one before it, where extrapolation does the harm, and exactly order 2
-    on karras (from 4 steps). The second derivative needs small steps besides, 1 + h², and falls with the step before last in the
+    on karras (from 4 steps). The higher derivatives need small steps besides, 1 + h², and fall with the steps before in the
     same way: differences between two points that nearly coincide would amplify the rounding of a half-precision model. All factors
     go to 1 with h, so the order stays. Chosen on mixtures with guidance 1 to 7.5, 5 to 30 steps: tests/unit/test_step_counts.py
     holds the smoothness in the number of steps.
     """
     factors = [1.0]
-    for earlier, own in zip(before[: order - 1], (0.0, 1.0), strict=False):
-        factors.append(factors[-1] / (1 + h * h / 2 * max(0.0, (h / (2 * earlier)) ** 2 - 1)) / (1 + own * h * h))
+    for j, earlier in enumerate(before[: order - 1]):
+        factors.append(factors[-1] / (1 + h * h / 2 * max(0.0, (h / (2 * earlier)) ** 2 - 1)) / (1 + (h * h if j else 0.0)))
     return factors
 
 
@@ -52,82 +64,188 @@ def plan_multistep(
     solver_type: str = "dpmsolver",
     start: str = "corrected",
     final_rule: str = "smooth",
+    corrector: str = "none",
+    eta: float = 0.0,
+    s_noise: float = 1.0,
 ) -> Tape:
-    """Plan a run along `sigmas` (host's numbers, strictly falling, the last may be 0).
+    """Plan a run along `sigmas` (host's numbers, strictly falling, the last may be 0; or strictly rising from above 0, which encodes an
+    image as noise, eta = 0).
 
-    `algorithm` "dpmsolver++" (data prediction), "dpmsolver" (noise prediction) or "dpmsolver-v" (v-prediction); `order` 1…3;
-    `solver_type` "dpmsolver" or "taylor", which differ at order 2 only, and not for "dpmsolver-v", which is always exact
-    ("official" also copies the official third-order weights, for parity); `start`
-    "corrected" or "official"; `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps)
-    or "none". ValueError, one sentence, if a value is out of range. The tape has been checked.
+    `algorithm` "dpmsolver++" (data prediction), "dpmsolver" (noise prediction) or "dpmsolver-v" (v-prediction); `order` 1…4;
+    `solver_type` "dpmsolver", "taylor" or "bh1", which differ at order 2 only, and not for "dpmsolver-v", which is always exact
+    ("official" also copies the official third-order weights, with eta > 0 those of k-diffusion's 3M SDE, for parity); `start`
+    "corrected", "official" or "extra" (with a corrector of order p ≥ 3: (p-1)(p-2) more evaluations make the run of order p + 1);
+    `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps; of every run with a corrector)
+    or "none"; `corrector` "none", "unipc" or "official" (UniPC's faulty vary_coeff, for parity). `eta` 0 is the ODE, 1 the papers' SDE;
+    `s_noise` scales the noise.
+    ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
-    check_options(algorithm=algorithm, order=order, solver_type=solver_type, start=start, final_rule=final_rule)
+    options = {
+        "algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule,
+        "corrector": corrector, "eta": eta, "s_noise": s_noise,
+    }  # fmt: skip
+    check_options(**options)
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
-    steps = len(sigmas) - 1
-    lam = [path.half_logsnr(s) for s in sigmas]
-    records: list[Record] = []
-    claims: list[Claim] = []
-    for i in range(steps):
-        s, t = sigmas[i], sigmas[i + 1]
+    check_noise(algorithm, eta, "sde", rising(sigmas))
+    if eta and corrector != "none":
+        raise ValueError(f"corrector is {corrector} with eta {eta:g}, but it corrects a path without noise; set corrector to none or eta to 0.")
+    plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise)
+    for i in range(len(sigmas) - 1):
+        plan.step(i)
+    name = f"multistep {algorithm} order {order}" + (", UniPC" if corrector != "none" else "") + (f", eta {eta:g}" if eta else "")
+    return check(Tape(name, path.name, sigmas, tuple(plan.records), tuple(plan.claims), tuple(options.items()), plan.notes()))
+
+
+class _Plan:
+    """The records and claims so far, and what a step needs to know of the run."""
+
+    def __init__(self, path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise):
+        self.path, self.sigmas, self.algorithm, self.order, self.solver_type = path, sigmas, algorithm, order, solver_type
+        self.start, self.final_rule, self.corrector = start, final_rule, corrector
+        self.eta, self.s_noise = eta, s_noise
+        self.steps, self.lam = len(sigmas) - 1, [path.half_logsnr(s) for s in sigmas]
+        self.records: list[Record] = []
+        self.claims: list[Claim] = []
+        self.first = 0  # where the records of the step before begin
+        block = order - 1  # the nodes of the extra start besides the first
+        finite = all(math.isfinite(v) for v in self.lam[: block + 1]) and not is_open(path, sigmas[0])
+        self.extra = start == "extra" and corrector == "unipc" and order > 2 and self.steps > block and finite
+
+    def notes(self) -> tuple[str, ...]:
+        """What of the options could not act."""
+        out = []
+        if self.order > self.steps > 0:
+            out.append(f"order is {self.order}, but a run of {self.steps} step{'s' * (self.steps > 1)} has at most order {self.steps}.")
+        if self.start == "extra" and not self.extra:
+            out.append("start is extra, which needs corrector unipc, order 3 or 4, that many steps and a finite first noise level; corrected acts.")
+        return tuple(out)
+
+    def step(self, i: int) -> None:
+        """Evaluate at sigmas[i], correct the step that led there, and take the next."""
+        path, records = self.path, self.records
+        s, t = self.sigmas[i], self.sigmas[i + 1]
         first = len(records)
         records += [Eval(f"d{i}", "x", s), Mark(i, "x", f"d{i}")]
-        form = form_of(algorithm, path, s, t)
-        # stored for the steps to come and for the corrected start; the last step of a run to σ = 0 is on x0
-        if FORM[algorithm] != "x0" and not is_open(path, s) and (form != "x0" or i == 1 or i < steps - 1):
-            of_x, of_x0 = value(path, FORM[algorithm], s)
-            records.append(Affine(f"v{i}", (("x", of_x), (f"d{i}", of_x0))))
-        prefix = "d" if form == "x0" else "v"
-        if i == 1 and order > 1 and start == "corrected":
-            record, claim = _corrected_start(path, sigmas, algorithm)
-            records.append(record)
+        if self.extra and i == 0:
+            records.append(Affine("start", (("x", 1.0),)))
+        form = form_of(self.algorithm, path, s, t)
+        if self.eta and path.sigma(t) == 0:
+            form = "x0"  # the form "eps" would leave the noise of the last step in the picture
+        # stored for the steps to come and for the corrections; the last step of a run to σ = 0 is on x0
+        if FORM[self.algorithm] != "x0" and not is_open(path, s) and (form != "x0" or self._corrects(i) or i < self.steps - 1):
+            self._store(i, "x")
+        if self._corrects(i):
+            self._correct(i)
+        if i == 0 or self._corrects(i):
+            records.append(Arrive(i, "x"))
+        first = len(records) if self._corrects(i) else first
+        if self.extra and i == self.order - 1:
+            self._extra_start()
             first = len(records)
-            claims.append(replace(claim, last=first))
-        nodes, factors = _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule)
-        if form == "v" and order > 1 and i > 0 and is_open(path, sigmas[i - 1]):
+        prefix = "d" if form == "x0" else "v"
+        nodes, factors = self._stencil(i, form)
+        if form == "v" and self.order > 1 and i > 0 and is_open(path, self.sigmas[i - 1]):
             form, prefix = "x0", "d"  # the one node left is still near the open end, where x0 is the smoother quantity
-        rule = "taylor" if form == "v" else solver_type
-        weights = node_weights(path, form, s, t, nodes, rule, factors)
+        rule = self._rule(form, len(nodes))
+        eta = self.eta
+        weights = node_weights(path, form, s, t, nodes, rule, factors, eta)
         stored = [f"{prefix}{i - j}" for j in range(len(nodes))]
-        records.append(Affine("x", terms_of("x", state_weight(path, form, s, t), stored, weights)))
-        claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors)))
-    options = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule}
-    return check(Tape(f"multistep {algorithm} order {order}", path.name, sigmas, tuple(records), tuple(claims), tuple(options.items())))
+        records.append(Affine("x", terms_of("x", state_weight(path, form, s, t, eta), stored, weights)))
+        if eta and path.sigma(t) > 0:
+            records.append(Noise("x", self.s_noise * noise_weight(path, form, s, t, eta), s, t))
+        self.claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors), eta=eta))
+        if not self._corrects(i + 1):
+            records.append(Arrive(i + 1, "x"))
+        self.first = first
 
+    def _rule(self, form: str, nodes: int) -> str:
+        if form == "v" or (self.solver_type == "official" and self.eta and self.order == 3 and nodes == 2):
+            return "taylor"
+        return self.solver_type
 
-def _stencil(path, sigmas, lam, i, form, order, solver_type, final_rule):
-    """The nodes of step i, newest first, and the fades of their terms."""
-    p = min(order, i + 1)
-    steps, h = len(sigmas) - 1, lam[i + 1] - lam[i]
-    if final_rule == "official" and steps < 10:
-        p = min(p, steps - i)
-    if math.isinf(h) and (form == "x0" or solver_type != "taylor" or final_rule == "smooth"):
-        p = 1
-    while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(path, sigmas[i - p + 1]))):
-        p -= 1
-    factors = [1.0] * p
-    if final_rule == "smooth" and p > 1:
-        factors = fades(h, [lam[i - j] - lam[i - j - 1] for j in range(p - 1)], p)
-        while factors[-1] < 1e-6:
-            factors.pop()
-    return [sigmas[i - j] for j in range(len(factors))], factors
+    def _corrects(self, i: int) -> bool:
+        """Whether the step that led to sigmas[i] is taken again with the evaluation there."""
+        if not 0 < i < self.steps:
+            return False
+        return self.corrector != "none" or (i == 1 and self.order > 1 and self.start != "official")
 
+    def _store(self, i: int, state: str) -> None:
+        of_x, of_x0 = value(self.path, FORM[self.algorithm], self.sigmas[i])
+        self.records.append(Affine(f"v{i}", ((state, of_x), (f"d{i}", of_x0))))
 
-def _corrected_start(path, sigmas, algorithm):
-    """The first step taken again, now that two evaluations are there: x += fade · (second-order step - first-order step).
+    def _stencil(self, i: int, form: str) -> tuple[list[float], list[float]]:
+        """The nodes of step i, newest first, and the fades of their terms."""
+        p, lam, official = min(self.order, i + 1), self.lam, self.final_rule == "official"
+        h = lam[i + 1] - lam[i]
+        if official and (self.steps < 10 or self.corrector != "none"):
+            p = min(p, self.steps - i)
+        if math.isinf(h) and (h < 0 or form == "x0" or self.solver_type != "taylor" or self.final_rule == "smooth" or self.eta):
+            p = 1
+        while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(self.path, self.sigmas[i - p + 1]))):
+            p -= 1
+        factors = [1.0] * p
+        if self.final_rule == "smooth" and p > 1:
+            factors = fades(h, [lam[i - j] - lam[i - j - 1] for j in range(p - 1)], p)
+            while factors[-1] < 1e-6:
+                factors.pop()
+        return [self.sigmas[i - j] for j in range(len(factors))], factors
 
-    The fade 1/(1 + h²) keeps a long first step from being corrected by more than two evaluations can tell; it leaves the order.
-    From λ = -∞ the trapezoid is in α/σ, where the integral is finite: x_t/σ_t - x_s/σ_s = ∫ x0 d(α/σ).
-    """
-    s, t = sigmas[0], sigmas[1]
-    if path.alpha(s) == 0 or (FORM[algorithm] != "x0" and is_open(path, s)):
-        form, rule, fade = "x0", "ratio", 1.0
-        change = (path.alpha(t) - path.sigma(t) * path.alpha(s) / path.sigma(s)) / 2
-        change = [-change, change]
-    else:
-        form, rule, fade = FORM[algorithm], "taylor", 1 / (1 + (path.half_logsnr(t) - path.half_logsnr(s)) ** 2)
-        first, both = (node_weights(path, form, s, t, nodes, rule, [1.0, fade][: len(nodes)]) for nodes in ([s], [s, t]))
-        change = [both[0] - first[0], both[1]]
-    prefix = "d" if form == "x0" else "v"
-    terms = (("x", 1.0), (f"{prefix}0", change[0]), (f"{prefix}1", change[1]))
-    return Affine("x", terms), Claim(0, 0, s, t, form, rule, (s, t), (1.0, fade))
+    def _correct(self, i: int) -> None:
+        """Step i-1 taken again, now that there is an evaluation at its end: x += what the polynomial through that one too changes.
+
+        Without a corrector this is the corrected start, with the fade 1/(1 + h²): a long first step is not corrected by more than two
+        evaluations can tell; it leaves the order. From λ = -∞ the trapezoid is in α/σ, where the integral is finite:
+        x_t/σ_t - x_s/σ_s = ∫ x0 d(α/σ).
+        """
+        path, s, t = self.path, self.sigmas[i - 1], self.sigmas[i]
+        before = self.claims[-1]
+        eta = before.eta
+        if path.alpha(s) == 0 or (FORM[self.algorithm] != "x0" and is_open(path, s)):
+            form, rule, nodes, factors = "x0", "ratio", (s, t), (1.0, 1.0)
+            half = (path.alpha(t) - path.sigma(t) * path.alpha(s) / path.sigma(s)) / 2
+            new, old = [half, half], [2 * half, 0.0]
+        else:
+            form, rule = before.form, "taylor"
+            nodes = (s, t, *(before.nodes[1:] if self.corrector != "none" else ()))
+            factors = self._correction_fades(i, len(nodes))
+            if self.corrector != "none" and len(nodes) == 2 and form != "v":
+                rule = self.solver_type
+            if self.corrector == "official" and form != "v":
+                rule, new = "vary_official", official_corrector_weights(path, form, s, t, nodes)
+            else:
+                new = node_weights(path, form, s, t, nodes, rule, factors, eta)
+            old = [0.0] * len(nodes)
+            known = node_weights(path, form, s, t, before.nodes, before.rule, before.fades, eta)
+            for n, w in zip(before.nodes, known, strict=True):
+                old[nodes.index(n)] = w
+        prefix = "d" if form == "x0" else "v"
+        names = [f"{prefix}{self.sigmas.index(n)}" for n in nodes]
+        self.records.append(Affine("x", (("x", 1.0), *((n, a - b) for n, a, b in zip(names, new, old, strict=True)))))
+        self.claims.append(Claim(self.first, len(self.records), s, t, form, rule, nodes, factors, eta=eta))
+
+    def _correction_fades(self, i: int, count: int) -> tuple[float, ...]:
+        """The fades of a correction's terms: value, slope over the step itself, higher differences."""
+        h = self.lam[i] - self.lam[i - 1]
+        if self.corrector == "none":
+            return 1.0, 1 / (1 + h * h)
+        if self.final_rule != "smooth":
+            return (1.0,) * count
+        return (1.0, *(f for f in fades(h, [self.lam[i - 1 - j] - self.lam[i - 2 - j] for j in range(count - 2)], count - 1)))
+
+    def _extra_start(self) -> None:
+        """The first p-1 steps taken again from the start with the polynomial through their p nodes, the evaluations there made again
+        p-2 times: each round makes them better by one order of h, until the last states are of order p + 1."""
+        path, form, p = self.path, FORM[self.algorithm], self.order
+        nodes, prefix = self.sigmas[:p], "d" if form == "x0" else "v"
+        goals = [(j, True) for _ in range(p - 2) for j in range(1, p)] + [(p - 1, False)]
+        for j, again in goals:
+            s, t, state = self.sigmas[0], self.sigmas[j], f"again{j}" if again else "x"
+            weights = node_weights(path, form, s, t, nodes, "taylor", (1.0,) * p)
+            names = [f"{prefix}{k}" for k in range(p)]
+            self.records.append(Affine(state, (("start", state_weight(path, form, s, t)), *zip(names, weights, strict=True))))
+            self.claims.append(Claim(0, len(self.records), s, t, form, "taylor", nodes, (1.0,) * p, state))
+            if again:
+                self.records.append(Eval(f"d{j}", state, t))
+                if form != "x0":
+                    self._store(j, state)

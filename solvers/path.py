@@ -55,7 +55,8 @@ class Path:
         return 1.0 / (1.0 + math.exp(lam)) if lam < 0 else math.exp(-lam) / (1.0 + math.exp(-lam))
 
     def validate(self, sigmas: Sequence[float]) -> None:
-        """Raise one ValueError sentence unless `sigmas` can be sampled along: finite, ≥ 0, strictly falling, flow ≤ 1."""
+        """Raise one ValueError sentence unless `sigmas` can be followed: finite, ≥ 0, flow ≤ 1, and strictly falling (an image is made)
+        or strictly rising from above 0 (an image is encoded as noise)."""
         for i, s in enumerate(sigmas):
             where = f"sigmas[{i}] is {s:.9g}"
             if math.isnan(s) or (math.isinf(s) and self.name != "vp"):
@@ -64,17 +65,24 @@ class Path:
                 raise ValueError(f"sigmas: {where}; a noise level cannot be negative, so use values from the largest down to 0.")
             if self.name == "flow" and s > 1 + ULPS:
                 raise ValueError(f"sigmas: {where}, but a flow model's noise levels lie in 0…1; use a scheduler made for this model.")
-        rises = [b > a for a, b in zip(sigmas, sigmas[1:], strict=False)]
-        for i, (a, b) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        pairs = list(zip(sigmas, sigmas[1:], strict=False))
+        for i, (a, b) in enumerate(pairs):
             if a == b:
-                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; remove one, they must strictly fall.")
-        if rises and all(rises):
-            raise ValueError(
-                "sigmas: they rise, which asks for inversion (image to noise); it is not there yet, so sort them, or remove FlipSigmas."
-            )
-        if any(rises):
-            i = rises.index(True)
+                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; remove one, they must strictly fall or rise.")
+        if pairs and rising(sigmas):
+            if sigmas[0] == 0:
+                raise ValueError("sigmas: they rise from 0, where an image holds no noise to grow; start at the model's least sigma.")
+            if any(a > b for a, b in pairs):
+                i = next(i for i, (a, b) in enumerate(pairs) if a > b)
+                raise ValueError(f"sigmas: they rise, but fall from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; sort them one way.")
+        elif any(a < b for a, b in pairs):
+            i = next(i for i, (a, b) in enumerate(pairs) if a < b)
             raise ValueError(f"sigmas: they rise from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; sort them to fall.")
+
+
+def rising(sigmas: Sequence[float]) -> bool:
+    """Whether a run goes from image to noise."""
+    return len(sigmas) > 1 and sigmas[1] > sigmas[0]
 
 
 VE, FLOW, VP = Path("ve"), Path("flow"), Path("vp")

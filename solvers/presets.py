@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .multistep import plan_multistep
 from .path import Path
-from .singlestep import plan_singlestep
+from .singlestep import plan_fast, plan_singlestep
 from .step import check_options
 from .tape import Tape
 
@@ -25,9 +25,29 @@ def plan(
     solver_type: str = "dpmsolver",
     start: str = "corrected",
     final_rule: str = "smooth",
+    corrector: str = "none",
+    eta: float = 0.0,
+    s_noise: float = 1.0,
+    noise_rule: str = "sde",
+    r1: float | None = None,
+    r2: float | None = None,
 ) -> Tape:
-    """Plan by `method`: see `plan_multistep`, and `plan_singlestep`, which has neither start nor final rule."""
-    check_options(method=method, start=start, final_rule=final_rule)
-    if method == "singlestep":
-        return plan_singlestep(path, sigmas, algorithm=algorithm, order=order, solver_type=solver_type)
-    return plan_multistep(path, sigmas, algorithm=algorithm, order=order, solver_type=solver_type, start=start, final_rule=final_rule)
+    """Plan by `method`: "multistep", see `plan_multistep`; "singlestep", see `plan_fast`: one evaluation a sigma; or
+    "singlestep_fixed", see `plan_singlestep`: `order` evaluations a step.
+
+    Options of the other method are checked and do nothing, but a corrector, a noise_rule or stages that could not act are an error.
+    """
+    check_options(method=method, start=start, final_rule=final_rule, corrector=corrector, noise_rule=noise_rule, r1=r1, r2=r2)
+    common = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "eta": eta, "s_noise": s_noise}
+    if method == "multistep":
+        for name, value, plain in (("noise_rule", noise_rule, "sde"), ("r1", r1, None), ("r2", r2, None)):
+            if value != plain:
+                raise ValueError(f"{name} is {value}, which method multistep does not have; set it to {plain}, or method to singlestep_fixed.")
+        return plan_multistep(path, sigmas, start=start, final_rule=final_rule, corrector=corrector, **common)
+    if corrector != "none":
+        raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")
+    if method == "singlestep_fixed":
+        return plan_singlestep(path, sigmas, noise_rule=noise_rule, r1=r1, r2=r2, **common)
+    if r1 is not None or r2 is not None:
+        raise ValueError("r1 and r2 are for method singlestep_fixed; the stages of singlestep are the schedule's own sigmas.")
+    return plan_fast(path, sigmas, noise_rule=noise_rule, **common)

@@ -5,6 +5,10 @@ the state then runs from α_s c + σ_s n to α_t c + σ_t n; form "v" has no suc
 fade acts and the rule is exact this is the same as being exact for x0(λ) = (λ-λ_s)^k (or ε, v likewise) for every k below the
 order. The expected integrals come from a Gauss-Legendre quadrature of their own,
 not from the φ functions the planner used. One pass over the records serves a block of claims: registers are vectors.
+
+With noise (eta > 0) the same holds of the mean, with the rates of the SDE; ε forms then run on ε = n, not on data at one point. The
+noise that a claim's records add must be, for the x0 forms, what the state's own noise lacks of σ_t² (the variance balances), and for
+the ε forms the integral of the SDE's.
 """
 
 import functools
@@ -14,11 +18,11 @@ import numpy as np
 
 from .path import PATHS, Path
 from .step import FLOOR, POWER, is_open
-from .tape import Affine, Claim, Eval, Tape, TapeError
+from .tape import Affine, Arrive, Claim, Eval, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
-BLOCK, HISTORY = 32, 8  # claims in one pass; claims before them whose evaluations they may read
+BLOCK, HISTORY = 32, 16  # claims in one pass; claims before them whose evaluations they may read
 ROUNDING = 1e-14  # relative, of one operation: some units in the last place
 
 
@@ -27,7 +31,7 @@ def _gauss():
     return np.polynomial.legendre.leggauss(24)
 
 
-def _integral(path: Path, form: str, s: float, t: float, degree_roots: list[float]) -> float:
+def _integral(path: Path, form: str, s: float, t: float, degree_roots: list[float], eta: float = 0.0) -> float:
     """Quadrature over the step of Π(λ-root) with the weight of the form; finite ends only."""
     lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
     h = lam_t - lam_s
@@ -40,11 +44,33 @@ def _integral(path: Path, form: str, s: float, t: float, degree_roots: list[floa
     for root in degree_roots:
         poly *= lam_s + tau - root
     if form == "x0":
-        return path.alpha(t) * float(w @ (np.exp(tau - h) * poly))
+        return path.alpha(t) * (1 + eta) * float(w @ (np.exp((1 + eta) * (tau - h)) * poly))
     if form == "v":  # in u = e^{-λ} = tanφ: dφ = du/(1+u²)
         u = np.exp(-(lam_s + tau))
         return -math.hypot(path.alpha(t), path.sigma(t)) * float(w @ (u / (1 + u * u) / (1 / (1 + u * u) + FLOOR**2) ** (POWER / 2) * poly))
-    return -path.alpha(t) * path.sigma(s) / path.alpha(s) * float(w @ (np.exp(-tau) * poly))
+    return -(1 + eta) * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(w @ (np.exp(-tau) * poly))
+
+
+def _kept(path: Path, claim: Claim) -> float:
+    """The part of the state's noise, over σ_s, that the step keeps as the host's σ."""
+    s, t = claim.sigma_from, claim.sigma_to
+    if claim.rule == "renoise":
+        return path.alpha(t) * path.sigma(s) / path.alpha(s)
+    if claim.eta == 0 or path.sigma(t) == 0:
+        return path.sigma(t)
+    return path.sigma(t) * math.exp(-claim.eta * (path.half_logsnr(t) - path.half_logsnr(s)))
+
+
+def _noise(path: Path, claim: Claim) -> float:
+    """The standard deviation of the noise that the step must add."""
+    if claim.form == "x0":
+        return math.sqrt(max(0.0, path.sigma(claim.sigma_to) ** 2 - _kept(path, claim) ** 2))
+    lam_s, lam_t = path.half_logsnr(claim.sigma_from), path.half_logsnr(claim.sigma_to)
+    return path.alpha(claim.sigma_to) * math.sqrt(claim.eta * (math.exp(-2 * lam_s) - math.exp(-2 * lam_t)))
+
+
+def _stochastic_eps(claim: Claim) -> bool:
+    return claim.form == "eps" and claim.eta > 0
 
 
 def _ratio(path: Path, s: float) -> float:
@@ -54,25 +80,49 @@ def _ratio(path: Path, s: float) -> float:
 def _expected(path: Path, claim: Claim, k: int) -> float:
     """The state the claim promises on data N_k (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v")."""
     s, t = claim.sigma_from, claim.sigma_to
-    start = math.hypot(path.alpha(t), path.sigma(t)) if claim.form == "v" else 0.0
+    if _stochastic_eps(claim) and k == 0:  # ε = n all along
+        start = path.alpha(t) / path.alpha(s) * (path.alpha(s) * C + path.sigma(s) * N)
+        return start + N * _integral(path, "eps", s, t, [], claim.eta)
     if k == 0 and claim.form != "v":
-        return path.alpha(t) * C + path.sigma(t) * N
+        return path.alpha(t) * C + _kept(path, claim) * N
+    start = math.hypot(path.alpha(t), path.sigma(t)) if claim.form == "v" else 0.0
     if claim.rule == "ratio":  # x_t/σ_t - x_s/σ_s = ∫ x0 du with u = α/σ and N_1 = u - u_s
         u_s, u_t = _ratio(path, s), _ratio(path, t)
         return claim.fades[k] * path.sigma(t) * (u_t - u_s) ** 2 / 2
     lams = [path.half_logsnr(n) for n in claim.nodes[:k]]
+    lam_s = path.half_logsnr(s)
     if claim.form == "eps" and path.sigma(t) == 0:  # ∫_0^∞ e^{-τ} Π(τ + a_j) dτ over elementary symmetric sums
-        coefficients = np.poly([lam - path.half_logsnr(s) for lam in lams])[::-1]
+        coefficients = np.poly([lam - lam_s for lam in lams])[::-1]
         total = sum(c * math.factorial(j) for j, c in enumerate(coefficients))
         return -claim.fades[k] * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(total)
-    exact = _integral(path, claim.form, s, t, lams)
-    h = path.half_logsnr(t) - path.half_logsnr(s)
-    if claim.rule != "taylor" and len(claim.nodes) == 2:  # N_1 by its value half-way
-        middle = path.half_logsnr(s) + h / 2 - lams[0]
-        exact = middle * _integral(path, claim.form, s, t, [])
-    if claim.rule == "official" and k == 2:  # (λ-λ_s)² at half its integral
-        exact -= 0.5 * _integral(path, claim.form, s, t, [path.half_logsnr(s)] * 2)
+    if claim.rule == "vary_official":
+        return _vary_official(path, claim, k)
+    exact = _integral(path, claim.form, s, t, lams, claim.eta)
+    h = path.half_logsnr(t) - lam_s
+    if claim.rule != "taylor" and len(claim.nodes) == 2:  # the integral of the slope's τ by B(h) h/2; N_1 = τ + λ_s - λ_0
+        whole = _integral(path, claim.form, s, t, [], claim.eta)
+        size = whole if claim.rule != "bh1" else h * (path.alpha(t) if claim.form == "x0" else -path.sigma(t))
+        exact = size * h / 2 + whole * (lam_s - lams[0])
+    if claim.rule == "official" and k == 2 and len(claim.nodes) == 3:  # (λ-λ_s)² at half its integral
+        exact -= 0.5 * _integral(path, claim.form, s, t, [lam_s] * 2, claim.eta)
     return start + claim.fades[k] * exact
+
+
+def _vary_official(path: Path, claim: Claim, k: int) -> float:
+    """What the official vary_coeff corrector makes of N_k: Taylor coefficients y by solving its system, its sum written as it is."""
+    s, t = claim.sigma_from, claim.sigma_to
+    lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
+    own = [claim.nodes[0], *claim.nodes[2:], t]
+    lams = [path.half_logsnr(n) for n in claim.nodes[:k]]
+    f = np.array([math.prod(path.half_logsnr(n) - lam for lam in lams) for n in own])
+    r = np.array([(path.half_logsnr(n) - lam_s) / h for n in own[1:]])
+    d, order = (f[1:] - f[0]) / r, len(r)
+    system = np.stack([r ** (j - 1) / math.factorial(j) for j in range(1, order + 1)], axis=1)
+    history, newest = np.append(d[:-1], 0.0), np.append(np.zeros(order - 1), d[-1])
+    of_history, of_newest = np.linalg.solve(system, history), np.linalg.solve(system, newest)
+    moment = [_integral(path, claim.form, s, t, [lam_s] * j) / h**j / math.factorial(j) for j in range(1, order + 1)]
+    last = of_newest[max(order - 2, 0)] * moment[-1]
+    return float(f[0] * _integral(path, claim.form, s, t, []) + of_history[:-1] @ moment[:-1] + last)
 
 
 def _prescribed(path: Path, form: str, s: float, wanted, x):
@@ -91,16 +141,36 @@ def check(tape: Tape) -> Tape:
     linear in the steps: claims are taken in blocks.
     """
     path = PATHS[tape.path]
-    chain = [(c.sigma_from, c.sigma_to) for c in tape.claims if c.register == "x"]
-    chain = [pair for i, pair in enumerate(chain) if i == 0 or pair != chain[i - 1]]  # a corrected step is claimed twice
-    if chain != list(zip(tape.sigmas, tape.sigmas[1:], strict=False)):
+    steps = [c for c in tape.claims if c.register == "x"]
+    came, here = None, tape.sigmas[0] if tape.sigmas else 0.0
+    for c in steps:
+        if c.sigma_from == here:
+            came, here = here, c.sigma_to
+        elif c.sigma_to != here or c.sigma_from not in (came, tape.sigmas[0]):  # else the step, or the whole start, taken again
+            raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
+    if len(tape.sigmas) > 1 and (here != tape.sigmas[-1] or not steps):
         raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
     covered = {p for c in tape.claims for p in range(c.first, c.last)}
-    if len(covered) != len(tape.records):
+    if any(p not in covered and not isinstance(r, Arrive) for p, r in enumerate(tape.records)):
         raise TapeError(f"{tape.solver}: some records belong to no claim")
+    for claim in tape.claims:
+        _check_noise(tape, path, claim)
     for begin in range(0, len(tape.claims), BLOCK):
         _check_block(tape, path, begin)
     return tape
+
+
+def _check_noise(tape: Tape, path: Path, claim: Claim) -> None:
+    """The one Noise record of a stochastic claim has the right size and interval; a claim of the ODE has none."""
+    found = [r for r in tape.records[claim.first : claim.last] if isinstance(r, Noise) and r.dst == claim.register]
+    if claim.eta == 0 or path.sigma(claim.sigma_to) == 0:
+        right = not found
+    else:
+        wanted = float(dict(tape.options).get("s_noise", 1.0)) * _noise(path, claim)  # type: ignore[arg-type]
+        right = len(found) == 1 and abs(found[0].coefficient - wanted) <= 1e-9 * max(wanted, 1e-3)
+        right = right and found[0].sigma_to == claim.sigma_to and (claim.rule == "renoise" or found[0].sigma_from == claim.sigma_from)
+    if not right:
+        raise TapeError(f"{tape.solver}: the noise added from {claim.sigma_from:g} to {claim.sigma_to:g} is not what the step must add")
 
 
 def _check_block(tape: Tape, path: Path, begin: int) -> None:
@@ -109,7 +179,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
     while back > 0 and tape.claims[back - 1].first >= tape.claims[back].first:
         back -= 1  # the stages of a step begin together
     opening, near = tape.claims[back], tape.claims[back : begin + BLOCK]
-    cases = [(claim, k) for claim in claims for k in range(len(claim.nodes))]
+    cases = [(claim, k) for claim in claims for k in range(max(1, len(claim.nodes)))]
     starts = {claim.first: claim.sigma_from for claim in near}
     ends: dict[int, list[int]] = {}
     for i, (claim, _) in enumerate(cases):
@@ -117,9 +187,11 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
     arrivals = {claim.last: claim for claim in near}
     zero = np.zeros(len(cases))
     first = np.array([claim.first for claim, _ in cases])
-    one_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
+    from_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
+    of_noise = np.array([k == 0 and _stochastic_eps(claim) for claim, k in cases])
+    one_point = from_point & ~of_noise
     of_v = np.array([claim.form == "v" for claim, _ in cases])
-    roots = np.full((len(cases), 2), np.nan)
+    roots = np.full((len(cases), 4), np.nan)
     ratio = np.array([claim.rule == "ratio" for claim, _ in cases])
     for i, (claim, k) in enumerate(cases):
         roots[i, :k] = [_ratio(path, n) if ratio[i] else path.half_logsnr(n) for n in claim.nodes[:k]]
@@ -128,7 +200,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
 
     def exact(s: float) -> np.ndarray:
         """The states that the claims' steps start from at s."""
-        return np.where(one_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
+        return np.where(from_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
 
     def evaluate(sigma: float, x: np.ndarray) -> np.ndarray:
         """The x0 that makes each claim's quantity the wanted polynomial. Where λ is infinite no polynomial has a value, and no claim of
@@ -136,6 +208,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
         lam = path.half_logsnr(sigma)
         at = np.where(ratio, _ratio(path, sigma), lam if math.isfinite(lam) else math.nan)
         wanted = np.where(one_point, C, np.nan_to_num(np.where(absent, 1.0, at[:, None] - roots).prod(1)))
+        wanted = np.where(of_noise, N, wanted)
         for form, here in by_form.items():
             if here.any() and not is_open(path, sigma):
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
@@ -144,7 +217,8 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
     registers: dict[str, np.ndarray] = {"x": exact(opening.sigma_from)}
     noise = {"x": zero}  # a bound of the rounding in each register; large coefficients are no defect
     at: dict[str, float] = {"x": opening.sigma_from}  # the sigma each state has come to
-    for position in range(opening.first, claims[-1].last + 1):
+    stop = claims[-1].last + (begin + BLOCK >= len(tape.claims) and claims[-1].last < len(tape.records))  # the last arrival, too
+    for position in range(opening.first, stop + 1):
         if position in arrivals:
             at[arrivals[position].register] = arrivals[position].sigma_to
         for i in ends.get(position, ()):
@@ -156,7 +230,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
                     f"{tape.solver}: the step {claim.sigma_from:g} -> {claim.sigma_to:g} gives {got:.12g} on evaluations "
                     f"of degree {k} in λ where {want:.12g} is right"
                 )
-        if position == claims[-1].last:
+        if position == stop:
             break
         if position in starts:  # the exact state for the claims that begin here, and for those still to come, so that no error travels
             here = first >= position
@@ -168,6 +242,9 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
                 raise TapeError(f"{tape.solver}: register {record.src} is evaluated at {record.sigma:g}, but holds {at.get(record.src)}")
             registers[record.dst] = evaluate(record.sigma, registers[record.src])
             noise[record.dst] = ROUNDING * np.abs(registers[record.dst])
+        elif isinstance(record, Arrive):
+            if at.get(record.x) != tape.sigmas[record.step]:
+                raise TapeError(f"{tape.solver}: {record.x} arrives at step {record.step}, but holds {at.get(record.x)}")
         elif isinstance(record, Affine):
             known = [(name, w) for name, w in record.terms if name in registers]  # before the block: what only earlier claims read
             registers[record.dst], noise[record.dst] = (

@@ -10,6 +10,11 @@ with G² = α² + σ², tanφ = σ/α = e^{-λ} and v = cosφ ε - sinφ x0 (v-p
 For data of unit variance and no other structure v is 0 where x0 and ε are not: the third form integrates that much exactly. It is
 DPM-Solver-v3's equation (arXiv 2310.13268) with the statistics l = σ²/(α²+σ²), b = 0 of such data.
 
+With noise at rate η (SDE-DPM-Solver, arXiv 2211.01095, section 5, for η = 1; k-diffusion's eta) the ODE becomes
+
+    x_t = σ_t/σ_s e^{-ηh} x_s + (1+η) α_t ∫_0^h e^{(1+η)(τ-h)} x0 dτ + σ_t √(1-e^{-2ηh}) n        form "x0"
+    x_t = α_t/α_s x_s - (1+η) α_t σ_s/α_s ∫_0^h e^{-τ} ε dτ + σ_t √(η (e^{2h}-1)) n              form "eps"
+
 A solver replaces x0, ε or (cos²φ + δ²)^{a/2} v by the polynomial through evaluations at `nodes`, in Newton's form, so that each order
 adds one term: the k-th divided difference times the moment of N_k = Π_{j<k} (λ-λ_j). A *fade* in 0…1 scales such a term: 1 is the full
 order.
@@ -30,21 +35,39 @@ POWER, FLOOR = 0.6, 0.03
 FORM = {"dpmsolver++": "x0", "dpmsolver": "eps", "dpmsolver-v": "v"}
 CHOICES: dict[str, tuple[object, ...]] = {
     "algorithm": tuple(FORM),
-    "order": (1, 2, 3),
-    "method": ("multistep", "singlestep"),
-    "solver_type": ("dpmsolver", "taylor", "official"),
-    "start": ("corrected", "official"),
+    "order": (1, 2, 3, 4),
+    "method": ("multistep", "singlestep", "singlestep_fixed"),
+    "solver_type": ("dpmsolver", "taylor", "official", "bh1"),
+    "start": ("corrected", "official", "extra"),
     "final_rule": ("smooth", "official", "none"),
+    "corrector": ("none", "unipc", "official"),
+    "noise_rule": ("sde", "ancestral", "renoise", "renoise_flow"),
 }
 
 
 def check_options(**options: object) -> None:
     """One ValueError sentence, naming the option, the value and the choices, if any of them is out of range."""
     for name, value in options.items():
-        if name not in CHOICES:
-            raise ValueError(f"{name} is no option; the options are {', '.join(CHOICES)}.")
-        if value not in CHOICES[name] or isinstance(value, float):
+        if name in ("eta", "s_noise"):
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value!r}; type a number from 0 up, 1 is the papers' value.")
+        elif name in ("r1", "r2"):
+            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1):
+                raise ValueError(f"{name} is {value!r}; a stage lies inside its step, so type a number between 0 and 1.")
+        elif name not in CHOICES:
+            raise ValueError(f"{name} is no option; the options are {', '.join(CHOICES)}, eta, s_noise, r1, r2.")
+        elif value not in CHOICES[name] or isinstance(value, float):
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, CHOICES[name]))}.")
+
+
+def check_noise(algorithm: str, eta: float, noise_rule: str, rising: bool) -> None:
+    """One ValueError sentence where noise cannot be added as asked."""
+    if eta and algorithm == "dpmsolver-v":
+        raise ValueError(f"eta is {eta:g}, but algorithm dpmsolver-v has no SDE form; set eta to 0, or algorithm to dpmsolver++.")
+    if eta and rising:
+        raise ValueError(f"eta is {eta:g}, but the sigmas rise: an image is encoded without new noise, so set eta to 0.")
+    if eta > 1 and noise_rule != "sde":
+        raise ValueError(f"eta is {eta:g}, but noise_rule {noise_rule} replaces at most all of the noise; set eta to 1 or less.")
 
 
 def is_open(path: Path, s: float) -> bool:
@@ -53,9 +76,10 @@ def is_open(path: Path, s: float) -> bool:
 
 
 def form_of(algorithm: str, path: Path, s: float, t: float) -> str:
-    """The form of a step. From an open end x holds no data and every form takes the same first-order step on x0; so does "v" to σ = 0."""
+    """The form of a step. From an open end x holds no data and every form takes the same first-order step on x0; "v" also to σ = 0 or
+    to pure noise."""
     form = FORM[algorithm]
-    return "x0" if is_open(path, s) or (form == "v" and path.sigma(t) == 0) else form
+    return "x0" if is_open(path, s) or (form == "v" and (path.sigma(t) == 0 or path.alpha(t) == 0)) else form
 
 
 def value(path: Path, form: str, s: float) -> tuple[float, float]:
@@ -77,13 +101,27 @@ def damping(path: Path, form: str, s: float) -> float:
     return (cosine**2 + FLOOR**2) ** (POWER / 2)
 
 
-def state_weight(path: Path, form: str, s: float, t: float) -> float:
+def state_weight(path: Path, form: str, s: float, t: float, eta: float = 0.0) -> float:
     """The factor of x_s."""
     if form == "x0":
-        return path.sigma(t) / path.sigma(s)
+        forget = math.exp(-eta * (path.half_logsnr(t) - path.half_logsnr(s))) if eta and path.sigma(t) > 0 else 1.0
+        return path.sigma(t) / path.sigma(s) * forget
     if form == "eps":
         return path.alpha(t) / path.alpha(s)
     return math.hypot(path.alpha(t), path.sigma(t)) / math.hypot(path.alpha(s), path.sigma(s))
+
+
+def noise_weight(path: Path, form: str, s: float, t: float, eta: float) -> float:
+    """The factor of the unit noise that a step at rate eta adds; 0 at the end of the run to σ = 0 in the form "x0"."""
+    h = path.half_logsnr(t) - path.half_logsnr(s)
+    if form == "x0":
+        return path.sigma(t) * math.sqrt(-math.expm1(-2 * eta * h))
+    return path.sigma(t) * math.sqrt(eta * math.expm1(2 * h))
+
+
+def ancestral_rate(eta: float, h: float) -> float:
+    """The rate η' of the SDE whose step over h adds the ancestral samplers' noise, σ_t η √(1-e^{-2h}) (DDIM, arXiv 2010.02502, eq. 16)."""
+    return 1.0 if eta == 1 else -math.log1p(eta**2 * math.expm1(-2 * h)) / (2 * h) if h < math.inf else eta
 
 
 @functools.cache
@@ -107,37 +145,46 @@ def _v_moments(path: Path, lam_s: float, h: float, size_t: float, offsets: Seque
     return moments
 
 
-def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str) -> list[float]:
-    """Integrals of N_0 … N_{p-1} over the step, p = len(nodes) ≤ 3; λ of every node finite if p > 1.
+def newton_moments(
+    path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, eta: float = 0.0
+) -> list[float]:
+    """Integrals of N_0 … N_{p-1} over the step, p = len(nodes); λ of every node but a last one finite if p > 1.
 
-    `rule`: "taylor" integrates exactly. "dpmsolver" takes N_1 by its value in the middle of the step, as the papers' second-order
-    solvers of that type do. "official" is "dpmsolver", with the second derivative of order 3 at half its weight as the official
-    multistep code has it (its third-order update lacks a factor 2, which makes it order 2); for parity only. Form "v" knows "taylor" only.
+    `rule`: "taylor" integrates exactly. "dpmsolver" takes N_1 of two nodes by its value in the middle of the step, as the papers'
+    second-order solvers of that type do (UniPC's B(h) = e^h - 1); "bh1" takes its slope's integral as h²/2 (UniPC's B(h) = h).
+    "official" is "dpmsolver", with the second derivative of order 3 at half its weight as the official multistep code has it (its
+    third-order update lacks a factor 2, which makes it order 2); for parity only. Form "v" knows "taylor" only.
     """
-    lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
-    h = lam_t - lam_s
+    lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
     if form == "v":
         return _v_moments(path, lam_s, h, math.hypot(path.alpha(t), path.sigma(t)), [lam_s - path.half_logsnr(n) for n in nodes])
+    if h == -math.inf:  # to pure noise, one node: what the state lacks of α_t c + σ_t n
+        return [-path.sigma(t) * path.alpha(s) / path.sigma(s) if form == "x0" else path.sigma(t)]
+    rate = 1 + eta
     if form == "x0":
-        scale, moment = path.alpha(t), data_moment
+        scale = path.alpha(t)
+        raw = [scale * rate**-k * data_moment(k, rate * h) for k in range(len(nodes))]
     else:
-        scale, moment = path.alpha(t) * path.sigma(s) / path.alpha(s), noise_moment
-    m = [scale * moment(0, h)]
-    if len(nodes) == 1:
-        return m
-    a = lam_s - path.half_logsnr(nodes[0])
-    first = scale * moment(1, h) if rule == "taylor" or len(nodes) > 2 else m[0] * h / 2
-    m.append(first + a * m[0])
-    if len(nodes) > 2:
-        b = lam_s - path.half_logsnr(nodes[1])
-        second = scale * moment(2, h) * (0.5 if rule == "official" else 1.0)
-        m.append(second + (a + b) * first + a * b * m[0])
-    return m
+        scale = -path.sigma(t)
+        raw = [rate * path.alpha(t) * path.sigma(s) / path.alpha(s) * noise_moment(k, h) for k in range(len(nodes))]
+    if len(nodes) == 2 and rule != "taylor":
+        raw[1] = scale * h * h / 2 if rule == "bh1" else raw[0] * h / 2
+    if len(nodes) == 3 and rule == "official":
+        raw[2] /= 2
+    moments, polynomial = [], [1.0]  # N_k in powers of τ = λ - λ_s, lowest first
+    for node in nodes:
+        moments.append(sum(c * m for c, m in zip(polynomial, raw, strict=False)))
+        if len(moments) < len(nodes):
+            a = lam_s - path.half_logsnr(node)
+            polynomial = [a * low + high for low, high in zip([*polynomial, 0.0], [0.0, *polynomial], strict=True)]
+    return moments
 
 
-def node_weights(path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, fades: Sequence[float]) -> list[float]:
+def node_weights(
+    path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, fades: Sequence[float], eta: float = 0.0
+) -> list[float]:
     """The factors of the evaluations at `nodes` (newest first), each term of the Newton form scaled by its fade."""
-    moments = newton_moments(path, form, s, t, nodes, rule)
+    moments = newton_moments(path, form, s, t, nodes, rule, eta)
     lams = [path.half_logsnr(n) for n in nodes]
     weights = [0.0] * len(nodes)
     for k, (moment, fade) in enumerate(zip(moments, fades, strict=True)):

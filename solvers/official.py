@@ -1,0 +1,167 @@
+"""DPM_Solver: the call signatures of the official code, torch and JAX version, on this project's tapes.
+
+The noise schedule's times become sigmas s = σ/α on the host, in float64; planners and executor do the rest. So one class serves torch,
+NumPy and JAX arrays, `torch.autocast`, half precision (the state is kept in float32), `jax.jit` and `jax.pmap` (but for "adaptive").
+
+By default it returns what the official torch code does (52bc3fb; golden vectors to 1e-9), its faults included: multistep order 3 and
+singlestep order 3 on time grids converge at order 2, `lower_order_final` acts below 10 steps only. `exact=True` mends them: the same
+network times, other weights. Where the official code ignores an option or hangs, this does as told: correcting_x0_fn for "dpmsolver",
+`inverse` by "adaptive".
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .adaptive import adaptive
+from .arrays import cast, dtype_name, full, is_traced, namespace, on_host, widened, without_gradients
+from .execute import execute
+from .multistep import plan_multistep
+from .official_model import ModelFn
+from .official_schedule import Clock, time_grid
+from .path import Path
+from .singlestep import fast_orders, plan_singlestep
+from .tape import Tape
+from .threshold import check_threshold, dynamic_threshold
+
+METHODS = ("multistep", "singlestep", "singlestep_fixed", "adaptive")
+T_ERR = 1e-5  # the official adaptive solver ends this near to its end
+
+
+class DPM_Solver:
+    """Samples by the ODE of a noise prediction `model_fn(x, t)`, x (batch, ...), t (batch,); make it by `model_wrapper`.
+
+    `noise_schedule`: a `NoiseScheduleVP`, or anything with its marginal_log_mean_coeff, marginal_std, marginal_lambda and inverse_lambda
+    (any α and σ; defaults T = 1, total_N = 1000). `algorithm_type` "dpmsolver++" (default), "dpmsolver" or this project's "dpmsolver-v".
+    `correcting_x0_fn(x0, t)`, or "dynamic_thresholding" with `thresholding_max_val` and `dynamic_thresholding_ratio`, replaces every data
+    prediction; `correcting_xt_fn(x, t, step)` the state at every time of the grid. t has shape ().
+
+    The JAX signature (and the first torch one) is `predict_x0`, `thresholding`, `max_val`, also by position. Used with any of them, the
+    defaults are that version's: algorithm "dpmsolver" without predict_x0, `sample` singlestep of order 3, no lower_order_final.
+
+    `exact`: see the module's text. ValueError, one sentence, for values out of range.
+    """
+
+    def __init__(
+        self,
+        model_fn: Callable[[Any, Any], Any] | None,
+        noise_schedule: Any,
+        algorithm_type: str | bool | None = None,
+        correcting_x0_fn: Callable[[Any, Any], Any] | str | bool | None = None,
+        correcting_xt_fn: Callable[[Any, Any, int], Any] | float | None = None,
+        thresholding_max_val: float = 1.0,
+        dynamic_thresholding_ratio: float = 0.995,
+        *,
+        predict_x0: bool | None = None,
+        thresholding: bool | None = None,
+        max_val: float | None = None,
+        exact: bool = False,
+    ):
+        if isinstance(algorithm_type, bool):
+            algorithm_type, predict_x0 = None, algorithm_type
+        if isinstance(correcting_x0_fn, bool):
+            correcting_x0_fn, thresholding = None, correcting_x0_fn
+        if isinstance(correcting_xt_fn, (int, float)):
+            correcting_xt_fn, max_val = None, correcting_xt_fn
+        self._jax_defaults = not predict_x0 is thresholding is max_val is None
+        if algorithm_type is not None and predict_x0 is not None:
+            raise ValueError("algorithm_type and predict_x0 say the same; give one of them.")
+        if thresholding and correcting_x0_fn is not None:
+            raise ValueError("thresholding and correcting_x0_fn both replace the data prediction; give one of them.")
+        if algorithm_type is None:
+            algorithm_type = "dpmsolver" if self._jax_defaults and not predict_x0 else "dpmsolver++"
+        _choose("algorithm_type", algorithm_type, ("dpmsolver++", "dpmsolver", "dpmsolver-v"))
+        if isinstance(correcting_x0_fn, str) and correcting_x0_fn != "dynamic_thresholding":
+            raise ValueError(f"correcting_x0_fn is {correcting_x0_fn!r}; give a function of (x0, t), 'dynamic_thresholding' or None.")
+        self.noise_schedule, self.algorithm_type, self.exact = noise_schedule, algorithm_type, exact
+        self.correcting_xt_fn = correcting_xt_fn
+        self._threshold = None
+        if thresholding or correcting_x0_fn == "dynamic_thresholding":
+            correcting_x0_fn = None
+            self._threshold = (dynamic_thresholding_ratio, thresholding_max_val if max_val is None else max_val)
+            check_threshold(*self._threshold)
+        self.correcting_x0_fn = correcting_x0_fn
+        self.model_fn = model_fn
+        self._model = model_fn if isinstance(model_fn, ModelFn) else ModelFn(model_fn, None)
+        self._clock = Clock(noise_schedule)
+
+    def sample(
+        self,
+        x: Any,
+        steps: int = 20,
+        t_start: float | None = None,
+        t_end: float | None = None,
+        order: int | None = None,
+        skip_type: str = "time_uniform",
+        method: str | None = None,
+        lower_order_final: bool | None = None,
+        denoise_to_zero: bool = False,
+        solver_type: str = "dpmsolver",
+        atol: float = 0.0078,
+        rtol: float = 0.05,
+        return_intermediate: bool = False,
+        *,
+        denoise: bool = False,
+        eps: float | None = None,
+        callback: Callable[[int, Any, Any], None] | None = None,
+    ) -> Any:
+        """From `x` (batch, ...) at time `t_start` (default T) to `t_end` (default 1/total_N): the state there, shape and dtype of x.
+
+        `method` "multistep" (default; `steps` evaluations), "singlestep" (`steps` evaluations in steps of orders up to `order`),
+        "singlestep_fixed" (`steps // order` steps) or "adaptive" (orders 2 and 3; `atol`, `rtol`; `steps` and `skip_type` are not used;
+        error of the worst item of the batch). `order` 1, 2 (default) or 3. `skip_type` "time_uniform", "time_quadratic" or "logSNR".
+        `solver_type` "dpmsolver" or "taylor". `denoise_to_zero` adds an evaluation at t_end and returns its data prediction.
+        With `return_intermediate` the result is (x, states at the times of the grid), the first one included if multistep.
+        JAX and older names: `denoise` (denoise_to_zero), `eps` (t_end), solver_type "dpm_solver". `callback(step, x, x0)` is called
+        after each step's first evaluation (progress; raise to stop).
+
+        ValueError, one sentence, for values out of range, before the first evaluation. Same arguments use the same cached plan.
+        """
+        t_end = _one("t_end", t_end, "eps", eps)
+        return self._run(
+            x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero or denoise, solver_type, atol, rtol,
+            return_intermediate, callback,
+        )  # fmt: skip
+
+    def inverse(
+        self,
+        x: Any,
+        steps: int = 20,
+        t_start: float | None = None,
+        t_end: float | None = None,
+        order: int | None = None,
+        skip_type: str = "time_uniform",
+        method: str | None = None,
+        lower_order_final: bool | None = None,
+        denoise_to_zero: bool = False,
+        solver_type: str = "dpmsolver",
+        atol: float = 0.0078,
+        rtol: float = 0.05,
+        return_intermediate: bool = False,
+        *,
+        callback: Callable[[int, Any, Any], None] | None = None,
+    ) -> Any:
+        """From data `x` at time `t_start` (default 1/total_N) to noise at `t_end` (default T); the rest as in `sample`."""
+        t_start = 1.0 / self._clock.total_N if t_start is None else t_start
+        t_end = self._clock.T if t_end is None else t_end
+        return self._run(
+            x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
+            return_intermediate, callback,
+        )  # fmt: skip
+
+    def add_noise(self, x: Any, t: Any, noise: Any = None) -> Any:
+        """α_t x + σ_t noise for times t of shape (n,): shape (n, *x.shape), or that of x if n is 1. `noise` (n, *x.shape) is drawn by
+        torch's or NumPy's global generator if None; JAX has none, so there it must be given."""
+        times = on_host(t, "t").ravel()
+        shape, xp = (len(times), *x.shape), namespace(x)
+        if noise is None:
+            if xp is not np and not hasattr(x, "new_full"):
+                raise ValueError("noise is None, but JAX draws from explicit keys; give noise=jax.random.normal(key, (len(t), *x.shape)).")
+            noise = xp.randn(shape, device=x.device, dtype=x.dtype) if xp is not np else np.random.standard_normal(shape).astype(x.dtype)
+        alpha, sigma = self._clock.alpha_sigma(times, x)
+        states = [cast(a * widened(x) + s * n, x.dtype) for a, s, n in zip(alpha, sigma, noise.reshape(shape), strict=True)]
+        return states[0] if len(states) == 1 else xp.stack(states)
