@@ -27,7 +27,9 @@ def fast_orders(evaluations: int, order: int) -> list[int]:
     if order < 3:
         return [order] * (evaluations // order) + [1] * (evaluations % order)
     thirds, rest = divmod(evaluations, 3)
-    return [3] * (thirds - 1) + [2, 1] if rest == 0 else [3] * thirds + [rest]
+    if rest:
+        return [3] * thirds + [rest]
+    return [3] * (thirds - 1) + [2, 1] if thirds else []
 
 
 def plan_fast(path: Path, sigmas: Sequence[float], *, order: int = 3, **options) -> Tape:
@@ -39,9 +41,11 @@ def plan_fast(path: Path, sigmas: Sequence[float], *, order: int = 3, **options)
     check_options(order=order, method="singlestep")
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
+    if len(sigmas) < 2:
+        return _plan(path, sigmas, [], order=order, fast=True, **options)
     lam = [path.half_logsnr(s) for s in sigmas]
     a, b = int(math.isinf(lam[0])), len(sigmas) - 1 - int(len(sigmas) > 1 + math.isinf(lam[0]) and math.isinf(lam[-1]))
-    orders = [1] * a + [p for p in fast_orders(max(b - a, 0), order) if p] + [1] * (len(sigmas) - 1 - max(b, a))
+    orders = [1] * a + fast_orders(max(b - a, 0), order) + [1] * (len(sigmas) - 1 - max(b, a))
     return _plan(path, sigmas, orders, order=order, fast=True, **options)
 
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
+from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP, rising
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,8 +90,11 @@ BAD = [
     (VE, [2.0, 1.5, 1.5, 0.0], ["sigmas[1]", "sigmas[2]", "1.5", "strictly"]),
     (VE, [0.0, 0.0], ["sigmas[0]", "sigmas[1]", "both 0"]),
     (VP, [math.inf, math.inf, 1.0], ["sigmas[0]", "sigmas[1]", "both inf"]),
-    (VE, [0.0, 1.0, 2.0], ["rise", "inversion"]),
-    (FLOW, [0.0, 1.0], ["rise", "inversion"]),
+    (VE, [0.0, 1.0, 2.0], ["rise from 0", "least sigma"]),
+    (FLOW, [0.0, 1.0], ["rise from 0", "least sigma"]),
+    (VE, [1.0, 2.0, 0.5], ["rise", "2 to 0.5", "step 1"]),
+    (VE, [1.0, 2.0, 2.0], ["sigmas[1]", "sigmas[2]", "both 2"]),
+    (FLOW, [0.5, 1.25], ["sigmas[1]", "1.25", "0…1"]),
     (VE, [3.0, 1.0, 2.0, 0.0], ["1 to 2", "step 1"]),
     (VE, [3.0, 1.0, 0.0, 0.5], ["0 to 0.5", "step 2"]),
 ]
@@ -114,13 +117,17 @@ GOOD = [
     (FLOW, [1.0, 0.5, 0.0]),
     (FLOW, [1.0, 0.0]),
     (VP, [math.inf, 1.0, 0.0]),
+    (VE, [0.03, 1.0, 14.6]),
+    (FLOW, [0.001, 0.5, 1.0]),
+    (VP, [0.1, 1.0, math.inf]),
 ]
 
 
 @pytest.mark.parametrize("path, sigmas", GOOD, ids=[f"{p.name} {s}" for p, s in GOOD])
 def test_good_sigmas_pass(path, sigmas):
-    """Empty, single, open-ended and unfinished lists are no errors: hosts make them."""
+    """Empty, single, open-ended and unfinished lists are no errors: hosts make them; nor are rising ones, which encode an image."""
     path.validate(sigmas)
+    assert rising(sigmas) == (len(sigmas) > 1 and sigmas[-1] > sigmas[0])
 
 
 def test_flow_one_and_a_rounding_is_one():
