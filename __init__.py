@@ -8,9 +8,14 @@ __version__ = "0.1.0"
 
 if __name__ == "dpm_solver_ext":
     _HOME = {
-        "Path": "path", "VE": "path", "FLOW": "path", "VP": "path",
-        "Tape": "tape", "execute": "execute", "plan": "presets", "PRESETS": "presets",
-        "plan_multistep": "multistep", "plan_singlestep": "singlestep",
+        "Path": "solvers.path", "VE": "solvers.path", "FLOW": "solvers.path", "VP": "solvers.path",
+        "Tape": "solvers.tape", "execute": "solvers.execute", "walk": "solvers.execute",
+        "plan": "solvers.presets", "PRESETS": "solvers.presets",
+        "plan_multistep": "solvers.multistep", "plan_singlestep": "solvers.singlestep", "plan_fast": "solvers.singlestep",
+        "adaptive": "solvers.adaptive", "walk_adaptive": "solvers.adaptive", "AdaptiveInfo": "solvers.adaptive",
+        "dynamic_threshold": "solvers.threshold", "make_project": "solvers.threshold", "brownian": "solvers.noise",
+        "NoiseScheduleVP": "solvers.official_schedule", "model_wrapper": "solvers.official_model", "DPM_Solver": "solvers.official",
+        "DPMSolverSampler": "interop.ldm", "DPMSolverExtScheduler": "interop.diffusers_scheduler",
     }  # fmt: skip
     __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -20,7 +25,7 @@ if __name__ == "dpm_solver_ext":
 
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f".solvers.{_HOME[name]}", __name__), name)
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
     def __dir__() -> list[str]:
         return sorted(__all__)

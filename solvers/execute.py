@@ -37,8 +37,9 @@ def walk(
     mark: Callable[[int, Any, Any], None] | None = None,
     arrive: Callable[[Any, float, int], Any] | None = None,
 ) -> Generator[tuple[Any, float], Any, Any]:
-    """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path): yields (state, sigma) where an evaluation is
-    due, is sent the data prediction (shape of x; or a list of it, which is emptied), and returns the final state, same shape and dtype.
+    """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path): a generator that yields (state, sigma) where an
+    evaluation is due, is sent the data prediction, and returns the final state, same shape and dtype. The prediction may come in a list,
+    which is emptied so that no sender keeps it alive; a second item of it is the state to go on with, where that was changed.
 
     Hooks: `project(x0, sigma)` returns the prediction to use instead (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)`
     returns unit normal noise of that interval; `mark(step, x, x0)` is called once a step (callback, progress, interrupt by raising);
@@ -54,7 +55,10 @@ def walk(
         if isinstance(record, Eval):
             x0 = yield registers[record.src], record.sigma
             if isinstance(x0, list):  # taken out of its list: only a register may keep a prediction alive
-                x0 = x0.pop()
+                answer, x0 = x0, x0.pop(0)
+                if answer:
+                    registers[record.src] = answer.pop()
+                del answer
             if project is not None:
                 x0 = project(x0, record.sigma)
             if getattr(x0, "dtype", None) != state_dtype and hasattr(x0, "to"):

@@ -9,9 +9,20 @@ from .step import check_options
 from .tape import Tape
 
 PRESETS: dict[str, dict[str, object]] = {
-    "auto": {"algorithm": "dpmsolver-v", "order": 3, "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth"},
-    "dpmpp_2m": {"algorithm": "dpmsolver++", "order": 2, "solver_type": "dpmsolver", "start": "official", "final_rule": "smooth"},
-    "dpmpp_3m": {"algorithm": "dpmsolver++", "order": 3, "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth"},
+    "auto": {"algorithm": "dpmsolver-v", "order": 2, "corrector": "unipc"},
+    "dpmpp_2m": {"algorithm": "dpmsolver++", "order": 2, "start": "official"},
+    "dpmpp_3m": {"algorithm": "dpmsolver++", "order": 3},
+}
+# The papers' other solvers by the names that users of the hosts know.
+FAMILY: dict[str, dict[str, object]] = {
+    "dpmpp_2s": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep"},
+    "dpmpp_3s": {"algorithm": "dpmsolver++", "order": 3, "method": "singlestep"},
+    "dpm_fast": {"algorithm": "dpmsolver", "order": 3, "method": "singlestep"},
+    "dpm_adaptive": {"algorithm": "dpmsolver", "order": 3, "method": "adaptive"},  # the one that is no tape: see `adaptive`
+    "unipc": {"algorithm": "dpmsolver++", "order": 2, "corrector": "unipc"},
+    "dpmpp_2m_sde": {"algorithm": "dpmsolver++", "order": 2, "start": "official", "eta": 1.0},
+    "dpmpp_3m_sde": {"algorithm": "dpmsolver++", "order": 3, "start": "official", "eta": 1.0},
+    "dpmpp_sde": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep_fixed", "eta": 1.0, "noise_rule": "ancestral"},
 }
 
 
@@ -42,7 +53,7 @@ def plan(
     if method == "multistep":
         for name, value, plain in (("noise_rule", noise_rule, "sde"), ("r1", r1, None), ("r2", r2, None)):
             if value != plain:
-                raise ValueError(f"{name} is {value}, which method multistep does not have; set it to {plain}, or method to singlestep_fixed.")
+                raise ValueError(f"{name} is {value}, but method multistep has none; set it to {plain}, or method to singlestep_fixed.")
         return plan_multistep(path, sigmas, start=start, final_rule=final_rule, corrector=corrector, **common)
     if corrector != "none":
         raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")

@@ -37,7 +37,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "algorithm": tuple(FORM),
     "order": (1, 2, 3, 4),
     "method": ("multistep", "singlestep", "singlestep_fixed"),
-    "solver_type": ("dpmsolver", "taylor", "official", "bh1"),
+    "solver_type": ("dpmsolver", "taylor", "official", "bh1", "official_taylor"),
     "start": ("corrected", "official", "extra"),
     "final_rule": ("smooth", "official", "none"),
     "corrector": ("none", "unipc", "official"),
@@ -153,7 +153,8 @@ def newton_moments(
     `rule`: "taylor" integrates exactly. "dpmsolver" takes N_1 of two nodes by its value in the middle of the step, as the papers'
     second-order solvers of that type do (UniPC's B(h) = e^h - 1); "bh1" takes its slope's integral as h²/2 (UniPC's B(h) = h).
     "official" is "dpmsolver", with the second derivative of order 3 at half its weight as the official multistep code has it (its
-    third-order update lacks a factor 2, which makes it order 2); for parity only. Form "v" knows "taylor" only.
+    third-order update lacks a factor 2, which makes it order 2), "official_taylor" is "taylor" with that; for parity only. Form "v"
+    knows "taylor" only.
     """
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
     if form == "v":
@@ -167,9 +168,9 @@ def newton_moments(
     else:
         scale = -path.sigma(t)
         raw = [rate * path.alpha(t) * path.sigma(s) / path.alpha(s) * noise_moment(k, h) for k in range(len(nodes))]
-    if len(nodes) == 2 and rule != "taylor":
+    if len(nodes) == 2 and not rule.endswith("taylor"):
         raw[1] = scale * h * h / 2 if rule == "bh1" else raw[0] * h / 2
-    if len(nodes) == 3 and rule == "official":
+    if len(nodes) == 3 and rule.startswith("official"):
         raw[2] /= 2
     moments, polynomial = [], [1.0]  # N_k in powers of τ = λ - λ_s, lowest first
     for node in nodes:
