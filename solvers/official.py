@@ -3,33 +3,23 @@
 The noise schedule's times become sigmas s = σ/α on the host, in float64; planners and executor do the rest. So one class serves torch,
 NumPy and JAX arrays, `torch.autocast`, half precision (the state is kept in float32), `jax.jit` and `jax.pmap` (but for "adaptive").
 
-By default it returns what the official torch code does (52bc3fb; golden vectors to 1e-9), its faults included: multistep order 3 and
-singlestep order 3 on time grids converge at order 2, `lower_order_final` acts below 10 steps only. `exact=True` mends them: the same
-network times, other weights. Where the official code ignores an option or hangs, this does as told: correcting_x0_fn for "dpmsolver",
-`inverse` by "adaptive".
+By default it returns what the official torch code does (52bc3fb; golden vectors to 1e-9), its faults included: multistep order 3
+converges at order 2, `lower_order_final` acts below 10 steps only, singlestep order 3 leaves out a stage. `exact=True` mends them, by
+other weights at the same network times: on the golden mixture, time_uniform, order 3, the error of 12 multistep evaluations falls from
+0.37 to 0.047. Where the official code ignores an option or hangs, this does as told: correcting_x0_fn for "dpmsolver", `inverse` by
+"adaptive".
 """
 
-import functools
-import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .adaptive import adaptive
-from .arrays import cast, dtype_name, full, is_traced, namespace, on_host, widened, without_gradients
-from .execute import execute
-from .multistep import plan_multistep
+from .arrays import cast, namespace, on_host, widened
+from .official_grid import Timeline
 from .official_model import ModelFn
-from .official_schedule import Clock, time_grid
-from .path import Path
-from .singlestep import fast_orders, plan_singlestep
-from .tape import Tape
-from .threshold import check_threshold, dynamic_threshold
-
-METHODS = ("multistep", "singlestep", "singlestep_fixed", "adaptive")
-T_ERR = 1e-5  # the official adaptive solver ends this near to its end
+from .official_run import choose, run
+from .threshold import check_threshold
 
 
 class DPM_Solver:
@@ -67,27 +57,27 @@ class DPM_Solver:
             correcting_x0_fn, thresholding = None, correcting_x0_fn
         if isinstance(correcting_xt_fn, (int, float)):
             correcting_xt_fn, max_val = None, correcting_xt_fn
-        self._jax_defaults = not predict_x0 is thresholding is max_val is None
+        self.older_defaults = not predict_x0 is thresholding is max_val is None
         if algorithm_type is not None and predict_x0 is not None:
             raise ValueError("algorithm_type and predict_x0 say the same; give one of them.")
         if thresholding and correcting_x0_fn is not None:
             raise ValueError("thresholding and correcting_x0_fn both replace the data prediction; give one of them.")
         if algorithm_type is None:
-            algorithm_type = "dpmsolver" if self._jax_defaults and not predict_x0 else "dpmsolver++"
-        _choose("algorithm_type", algorithm_type, ("dpmsolver++", "dpmsolver", "dpmsolver-v"))
+            algorithm_type = "dpmsolver" if self.older_defaults and not predict_x0 else "dpmsolver++"
+        choose("algorithm_type", algorithm_type, ("dpmsolver++", "dpmsolver", "dpmsolver-v"))
         if isinstance(correcting_x0_fn, str) and correcting_x0_fn != "dynamic_thresholding":
             raise ValueError(f"correcting_x0_fn is {correcting_x0_fn!r}; give a function of (x0, t), 'dynamic_thresholding' or None.")
-        self.noise_schedule, self.algorithm_type, self.exact = noise_schedule, algorithm_type, exact
+        self.noise_schedule, self.algorithm_type = noise_schedule, algorithm_type
         self.correcting_xt_fn = correcting_xt_fn
-        self._threshold = None
+        self.threshold = None
         if thresholding or correcting_x0_fn == "dynamic_thresholding":
             correcting_x0_fn = None
-            self._threshold = (dynamic_thresholding_ratio, thresholding_max_val if max_val is None else max_val)
-            check_threshold(*self._threshold)
+            self.threshold = (dynamic_thresholding_ratio, thresholding_max_val if max_val is None else max_val)
+            check_threshold(*self.threshold)
         self.correcting_x0_fn = correcting_x0_fn
         self.model_fn = model_fn
-        self._model = model_fn if isinstance(model_fn, ModelFn) else ModelFn(model_fn, None)
-        self._clock = Clock(noise_schedule)
+        self.model = model_fn if isinstance(model_fn, ModelFn) else ModelFn(model_fn, None)
+        self.exact = exact or algorithm_type == "dpmsolver-v"  # of which there is no official code
 
     def sample(
         self,
@@ -121,9 +111,11 @@ class DPM_Solver:
 
         ValueError, one sentence, for values out of range, before the first evaluation. Same arguments use the same cached plan.
         """
-        t_end = _one("t_end", t_end, "eps", eps)
-        return self._run(
-            x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero or denoise, solver_type, atol, rtol,
+        if t_end is not None and eps is not None:
+            raise ValueError("t_end and eps are two names of the same time; give one of them.")
+        t_end, denoise_to_zero = eps if t_end is None else t_end, denoise_to_zero or denoise
+        return run(
+            self, x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
             return_intermediate, callback,
         )  # fmt: skip
 
@@ -146,10 +138,11 @@ class DPM_Solver:
         callback: Callable[[int, Any, Any], None] | None = None,
     ) -> Any:
         """From data `x` at time `t_start` (default 1/total_N) to noise at `t_end` (default T); the rest as in `sample`."""
-        t_start = 1.0 / self._clock.total_N if t_start is None else t_start
-        t_end = self._clock.T if t_end is None else t_end
-        return self._run(
-            x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
+        line = Timeline(self.noise_schedule, x)
+        t_start = 1.0 / line.total_N if t_start is None else t_start
+        t_end = line.T if t_end is None else t_end
+        return run(
+            self, x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
             return_intermediate, callback,
         )  # fmt: skip
 
@@ -162,6 +155,6 @@ class DPM_Solver:
             if xp is not np and not hasattr(x, "new_full"):
                 raise ValueError("noise is None, but JAX draws from explicit keys; give noise=jax.random.normal(key, (len(t), *x.shape)).")
             noise = xp.randn(shape, device=x.device, dtype=x.dtype) if xp is not np else np.random.standard_normal(shape).astype(x.dtype)
-        alpha, sigma = self._clock.alpha_sigma(times, x)
-        states = [cast(a * widened(x) + s * n, x.dtype) for a, s, n in zip(alpha, sigma, noise.reshape(shape), strict=True)]
+        alpha, sigma = Timeline(self.noise_schedule, x).alpha_sigma(times)
+        states = [cast(float(a) * widened(x) + float(s) * n, x.dtype) for a, s, n in zip(alpha, sigma, noise.reshape(shape), strict=True)]
         return states[0] if len(states) == 1 else xp.stack(states)

@@ -67,7 +67,7 @@ class ModelFn:
     def data(self, x: Any, state: Any, label: Any, alpha: float, sigma: float) -> Any:
         """x0 in the precision of `state`, which is x before it was narrowed for the network; at a time known on the host."""
         if alpha == 0 and (self.kind in ("noise", "score") or self.guidance == "classifier"):
-            raise ValueError("At zero terminal SNR (α = 0) noise says nothing of the data; use an x_start or v model, or an earlier t_start.")
+            raise ValueError("At zero terminal SNR (α = 0) noise says nothing of the data; use an x_start or v model, or start later.")
         of_x, of_output = {
             "noise": lambda: (1 / alpha, -sigma / alpha),
             "x_start": lambda: (0.0, 1.0),
@@ -83,7 +83,7 @@ class ModelFn:
     def _output(self, x, label, condition):
         out = self.model(x, label, **self.kwargs) if condition is None else self.model(x, label, condition, **self.kwargs)
         if tuple(out.shape) != tuple(x.shape):
-            raise ValueError(f"The model returned shape {tuple(out.shape)} for x of {tuple(x.shape)}; drop its variance if it predicts one.")
+            raise ValueError(f"The model returned shape {tuple(out.shape)} for x of {tuple(x.shape)}; drop a predicted variance.")
         return out
 
     def _gradient(self, x, label):

@@ -93,7 +93,8 @@ def _table(betas: Any, alphas_cumprod: Any, clipped_lambda: float | None) -> np.
         raise ValueError("A discrete schedule needs its table: give either betas or alphas_cumprod.")
     name = "betas" if alphas_cumprod is None else "alphas_cumprod"
     table = on_host(betas if alphas_cumprod is None else alphas_cumprod, name).ravel()
-    squared = np.cumprod(1 - table) if alphas_cumprod is None else table
+    with np.errstate(all="ignore"):
+        squared = np.cumprod(1 - table) if alphas_cumprod is None else table
     if len(table) < 2 or not (np.all(table[:-1] < 1) and np.all((table >= 0) & (table <= 1)) and np.all(np.diff(squared) < 0)):
         hint = "β of every step, between 0 and 1" if alphas_cumprod is None else "the falling products of 1 - β"
         raise ValueError(f"{name} is no noise schedule; it has to be {hint}, at least 2 values.")
