@@ -18,7 +18,7 @@ import numpy as np
 
 from .path import PATHS, Path
 from .step import FLOOR, POWER, is_open
-from .tape import Affine, Arrive, Claim, Eval, Noise, Tape, TapeError
+from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
@@ -99,11 +99,12 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
         return _vary_official(path, claim, k)
     exact = _integral(path, claim.form, s, t, lams, claim.eta)
     h = path.half_logsnr(t) - lam_s
-    if claim.rule != "taylor" and len(claim.nodes) == 2:  # the integral of the slope's τ by B(h) h/2; N_1 = τ + λ_s - λ_0
+    # the integral of the slope's τ by B(h) h/2; N_1 = τ + λ_s - λ_0
+    if claim.rule not in ("taylor", "official_taylor") and len(claim.nodes) == 2:
         whole = _integral(path, claim.form, s, t, [], claim.eta)
         size = whole if claim.rule != "bh1" else h * (path.alpha(t) if claim.form == "x0" else -path.sigma(t))
         exact = size * h / 2 + whole * (lam_s - lams[0])
-    if claim.rule == "official" and k == 2 and len(claim.nodes) == 3:  # (λ-λ_s)² at half its integral
+    if claim.rule in ("official", "official_taylor") and k == 2 and len(claim.nodes) == 3:  # (λ-λ_s)² at half its integral
         exact -= 0.5 * _integral(path, claim.form, s, t, [lam_s] * 2, claim.eta)
     return start + claim.fades[k] * exact
 
@@ -153,24 +154,70 @@ def check(tape: Tape) -> Tape:
     covered = {p for c in tape.claims for p in range(c.first, c.last)}
     if any(p not in covered and not isinstance(r, Arrive) for p, r in enumerate(tape.records)):
         raise TapeError(f"{tape.solver}: some records belong to no claim")
-    for claim in tape.claims:
-        _check_noise(tape, path, claim)
+    _check_noise(tape, path)
+    _check_marks(tape)
+    _check_nodes(tape)
     for begin in range(0, len(tape.claims), BLOCK):
         _check_block(tape, path, begin)
     return tape
 
 
-def _check_noise(tape: Tape, path: Path, claim: Claim) -> None:
-    """The one Noise record of a stochastic claim has the right size and interval; a claim of the ODE has none."""
-    found = [r for r in tape.records[claim.first : claim.last] if isinstance(r, Noise) and r.dst == claim.register]
-    if claim.eta == 0 or path.sigma(claim.sigma_to) == 0:
-        right = not found
-    else:
-        wanted = float(dict(tape.options).get("s_noise", 1.0)) * _noise(path, claim)  # type: ignore[arg-type]
-        right = len(found) == 1 and abs(found[0].coefficient - wanted) <= 1e-9 * max(wanted, 1e-3)
-        right = right and found[0].sigma_to == claim.sigma_to and (claim.rule == "renoise" or found[0].sigma_from == claim.sigma_from)
-    if not right:
-        raise TapeError(f"{tape.solver}: the noise added from {claim.sigma_from:g} to {claim.sigma_to:g} is not what the step must add")
+def _check_noise(tape: Tape, path: Path) -> None:
+    """Each stochastic claim ends with its Noise record, or contains that of the step it takes again, of the right size and interval; there
+    are no others."""
+    s_noise = float(dict(tape.options).get("s_noise", 1.0))  # type: ignore[arg-type]
+    known: set[int] = set()
+    begin = 0.0  # where the step before a renoising began
+    for claim in tape.claims:
+        inside = enumerate(tape.records[claim.first : claim.last], claim.first)
+        found = {p: r for p, r in inside if isinstance(r, Noise) and r.dst == claim.register}
+        if claim.eta == 0 or path.sigma(claim.sigma_to) == 0:
+            right = not found
+        else:
+            wanted, start = s_noise * _noise(path, claim), begin if claim.rule == "renoise" else claim.sigma_from
+            size = path.sigma(claim.sigma_to)
+            allowed = 1e-9 * max(wanted, 1e-3) + ROUNDING * size * size / max(wanted, 1e-6 * size)  # of a difference of squares
+            right = len(found) == 1 and (min(found) in known or min(found) == claim.last - 1)
+            for r in found.values():
+                right = right and (r.sigma_from, r.sigma_to) == (start, claim.sigma_to)
+                right = right and abs(r.coefficient - wanted) <= allowed
+        if not right:
+            raise TapeError(f"{tape.solver}: the noise added from {claim.sigma_from:g} to {claim.sigma_to:g} is not what the step must add")
+        known.update(found)
+        begin = claim.sigma_from
+    if any(isinstance(r, Noise) and p not in known for p, r in enumerate(tape.records)):
+        raise TapeError(f"{tape.solver}: some noise belongs to no claim")
+
+
+def _check_marks(tape: Tape) -> None:
+    """A Mark of an evaluation follows it: what it shows is the state and the prediction."""
+    made = {r.dst for r in tape.records if isinstance(r, Eval)}
+    before: Eval | None = None
+    for record in tape.records:
+        shown = isinstance(record, Mark) and record.x0 in made
+        if shown and (before is None or (before.src, before.dst) != (record.x, record.x0)):
+            raise TapeError(f"{tape.solver}: step {record.step} shows another state or prediction than those of its evaluation")
+        before = record if isinstance(record, Eval) else None
+
+
+def _check_nodes(tape: Tape) -> None:
+    """What the last record of a claim reads was evaluated at the claim's nodes: constants would not show a value of another step."""
+    states = {c.register for c in tape.claims}
+    ends = {max((p for p in range(c.first, c.last) if _writes(tape.records[p], c.register)), default=c.first): c for c in tape.claims}
+    origin: dict[str, float] = {}  # the sigma at which a register's prediction was made
+    for position, record in enumerate(tape.records):
+        if isinstance(record, Eval):
+            origin[record.dst] = record.sigma
+        elif isinstance(record, Affine):
+            found = [origin[name] for name, _ in record.terms if name in origin]
+            if record.dst not in states and found:
+                origin[record.dst] = found[0]
+            if position in ends and not set(found) <= set(ends[position].nodes):
+                raise TapeError(f"{tape.solver}: the step to {ends[position].sigma_to:g} reads an evaluation that is none of its nodes")
+
+
+def _writes(record: object, register: str) -> bool:
+    return isinstance(record, Affine) and record.dst == register
 
 
 def _check_block(tape: Tape, path: Path, begin: int) -> None:
@@ -185,7 +232,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
     for i, (claim, _) in enumerate(cases):
         ends.setdefault(claim.last, []).append(i)
     arrivals = {claim.last: claim for claim in near}
-    zero = np.zeros(len(cases))
+    zero, unwritten = np.zeros(len(cases)), np.full(len(cases), math.nan)
     first = np.array([claim.first for claim, _ in cases])
     from_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
     of_noise = np.array([k == 0 and _stochastic_eps(claim) for claim, k in cases])
@@ -214,6 +261,12 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
         return wanted
 
+    def restore(state: str, s: float, position: int) -> None:
+        """The exact state at s for the claims still to come, so that no error of earlier steps travels to them."""
+        to_come = first >= position
+        registers[state] = np.where(to_come, exact(s), registers.get(state, zero))
+        noise[state] = np.where(to_come, 0.0, noise.get(state, zero))
+
     registers: dict[str, np.ndarray] = {"x": exact(opening.sigma_from)}
     noise = {"x": zero}  # a bound of the rounding in each register; large coefficients are no defect
     at: dict[str, float] = {"x": opening.sigma_from}  # the sigma each state has come to
@@ -223,8 +276,8 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
             at[arrivals[position].register] = arrivals[position].sigma_to
         for i in ends.get(position, ()):
             claim, k = cases[i]
-            want, got = _expected(path, claim, k), registers[claim.register][i]
-            allowed = TOLERANCE * max(1.0, abs(want), path.sigma(claim.sigma_from)) + noise[claim.register][i]
+            want, got = _expected(path, claim, k), registers.get(claim.register, unwritten)[i]
+            allowed = TOLERANCE * max(1.0, abs(want), path.sigma(claim.sigma_from)) + noise.get(claim.register, zero)[i]
             if not abs(got - want) <= allowed:
                 raise TapeError(
                     f"{tape.solver}: the step {claim.sigma_from:g} -> {claim.sigma_to:g} gives {got:.12g} on evaluations "
@@ -232,20 +285,20 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
                 )
         if position == stop:
             break
-        if position in starts:  # the exact state for the claims that begin here, and for those still to come, so that no error travels
-            here = first >= position
-            registers["x"] = np.where(here, exact(starts[position]), registers["x"])
-            noise["x"] = np.where(here, 0.0, noise["x"])
+        if position in starts:
+            restore("x", starts[position], position)
         record = tape.records[position]
         if isinstance(record, Eval):
             if at.get(record.src) != record.sigma:
                 raise TapeError(f"{tape.solver}: register {record.src} is evaluated at {record.sigma:g}, but holds {at.get(record.src)}")
+            restore(record.src, record.sigma, position)
             registers[record.dst] = evaluate(record.sigma, registers[record.src])
             noise[record.dst] = ROUNDING * np.abs(registers[record.dst])
         elif isinstance(record, Arrive):
             if at.get(record.x) != tape.sigmas[record.step]:
                 raise TapeError(f"{tape.solver}: {record.x} arrives at step {record.step}, but holds {at.get(record.x)}")
         elif isinstance(record, Affine):
+            at.pop(record.dst, None)  # it has left; its claim says where it comes to
             known = [(name, w) for name, w in record.terms if name in registers]  # before the block: what only earlier claims read
             registers[record.dst], noise[record.dst] = (
                 sum((w * registers[name] for name, w in known), zero),

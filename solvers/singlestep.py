@@ -35,8 +35,8 @@ def fast_orders(evaluations: int, order: int) -> list[int]:
 def plan_fast(path: Path, sigmas: Sequence[float], *, order: int = 3, **options) -> Tape:
     """DPM-Solver-fast along a host's schedule: one evaluation at each of `sigmas` but the last, and so `steps` of them in all.
 
-    Groups of `order` evaluations make a step, whose stages are the schedule's own sigmas; a step with an infinite end has one. Options
-    as in `plan_singlestep`.
+    Groups of `order` evaluations make a step, whose stages are the schedule's own sigmas; a step with an infinite end has one, and a group
+    is split where two of its sigmas nearly coincide. Options as in `plan_singlestep`.
     """
     check_options(order=order, method="singlestep")
     sigmas = tuple(float(s) for s in sigmas)
@@ -45,8 +45,21 @@ def plan_fast(path: Path, sigmas: Sequence[float], *, order: int = 3, **options)
         return _plan(path, sigmas, [], order=order, fast=True, **options)
     lam = [path.half_logsnr(s) for s in sigmas]
     a, b = int(math.isinf(lam[0])), len(sigmas) - 1 - int(len(sigmas) > 1 + math.isinf(lam[0]) and math.isinf(lam[-1]))
-    orders = [1] * a + fast_orders(max(b - a, 0), order) + [1] * (len(sigmas) - 1 - max(b, a))
+    groups, place = [], a
+    for p in fast_orders(max(b - a, 0), order):
+        groups += _parts(lam[place : place + p + 1])
+        place += p
+    orders = [1] * a + groups + [1] * (len(sigmas) - 1 - max(b, a))
     return _plan(path, sigmas, orders, order=order, fast=True, **options)
+
+
+def _parts(lam: Sequence[float]) -> list[int]:
+    """The orders of the steps that a group with these λ makes: one, or more where two evaluations lie within a tenth of the step of each
+    other, whose difference would carry five times the model's rounding and more."""
+    for j in range(1, len(lam) - 1):
+        if abs(lam[j] - lam[j - 1]) < 0.1 * abs(lam[-1] - lam[0]):
+            return _parts(lam[: j + 1]) + _parts(lam[j:])
+    return [len(lam) - 1]
 
 
 def plan_singlestep(
@@ -69,7 +82,8 @@ def plan_singlestep(
     Every step is of `order`, or of its own of `orders`, and costs as many evaluations. Its stages lie at the fractions `r1` and `r2` of
     its λ step (1/2; 1/3 and 2/3), or at its own sigmas of `stages`. `solver_type` "dpmsolver" ends order 2 with the slope's value
     half-way, and order 3 with the line through the first and the last stage where r2 = 2/3; "taylor" integrates the polynomial through
-    all stages; "official" takes the line wherever the stages lie, for parity (order 2 unless r2 = 2/3).
+    all stages; "official" takes the line wherever the stages lie, "official_taylor" the polynomial, both without γ, for parity (order 2
+    unless r2 = 2/3).
 
     `eta` 0 is the ODE, 1 the papers' SDE, orders 1 and 2; `s_noise` scales the noise. `noise_rule` "sde": the rate of the SDE is eta;
     "ancestral": the noise of each step is eta times that of eta = 1 (k-diffusion's dpmpp_sde); "renoise": a step without noise to a lower
@@ -101,7 +115,7 @@ def _plan(
     path.validate(sigmas)
     check_noise(algorithm, eta, noise_rule, rising(sigmas))
     if eta and order == 3 and not noise_rule.startswith("renoise"):
-        raise ValueError(f"order is 3 with eta {eta:g}, but the singlestep SDE solvers have orders 1 and 2; set order to 2, or noise_rule to renoise.")
+        raise ValueError(f"order is 3 with eta {eta:g}, but the SDE solvers have 1 and 2 here; set order to 2, or noise_rule to renoise.")
     orders = list(orders) if orders is not None else [order] * (len(sigmas) - 1)
     step = _Step(path, algorithm, solver_type, eta, s_noise, noise_rule, bool(fast))
     place = 0
@@ -150,9 +164,10 @@ class _Step:
             form = "x0"  # the form "eps" would leave the noise of the last step in the picture
         nodes, values = [s, *inner], []
         fractions = [(path.half_logsnr(n) - path.half_logsnr(s)) / (path.half_logsnr(goal) - path.half_logsnr(s)) for n in inner]
-        exact = self.solver_type != "official" and len(inner) == 2
-        line = len(inner) == 2 and (self.solver_type == "official" or (self.solver_type == "dpmsolver" and abs(fractions[1] - 2 / 3) < 1e-9))
-        gamma = _stage_slope(*fractions) if exact else 1.0
+        three, official = len(inner) == 2, self.solver_type.startswith("official")
+        thirds = three and self.solver_type == "dpmsolver" and abs(fractions[1] - 2 / 3) < 1e-9
+        line = thirds or (three and self.solver_type == "official")
+        gamma = _stage_slope(*fractions) if three and not official else 1.0
         for j, sigma in enumerate(nodes):
             state = f"y{j}" if j else "x"
             if j:  # the line through all that is known carries the state to the next stage
@@ -161,12 +176,12 @@ class _Step:
             values.append(f"d{j}")
             if j == 0 or self.fast:
                 records.append(Mark(index + j, state, f"d{j}"))
-            if not self.claims and j == 0:
-                records.append(Arrive(0, "x"))
             if form != "x0":
                 of_x, of_x0 = value(path, form, sigma)
                 records.append(Affine(f"v{j}", ((state, of_x), (f"d{j}", of_x0))))
                 values[-1] = f"v{j}"
+            if not self.claims and j == 0:
+                records.append(Arrive(0, "x"))  # what the model said of the start as it was is stored
         rule = self.solver_type if len(nodes) == 2 and form != "v" else "taylor"
         if line:
             nodes, values = nodes[::2], values[::2]

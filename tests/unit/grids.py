@@ -9,11 +9,13 @@ import numpy as np
 from dpm_solver_ext.solvers import schedule
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
-from dpm_solver_ext.solvers.presets import plan
+from dpm_solver_ext.solvers.presets import PRESETS, plan
 from dpm_solver_ext.tests import models
 
 SD = schedule.sd_time_map()
 RANGE = {"ve": (SD(1.0), SD(0.0)), "flow": (1.0, 0.001)}  # sigma_max, sigma_min of SD 1.5, and of a flow model's table
+TAPES = {name: options for name, options in PRESETS.items() if options.get("method") != "adaptive"}
+SILENT = {name: options for name, options in TAPES.items() if not options.get("eta")}  # without noise
 MODELS = {
     "toy": lambda: models.toy(),
     "toy cfg 4": lambda: models.toy(4),
@@ -46,9 +48,9 @@ SCHEDULES = {
 }
 
 
-def run(path: Path, model, sigmas, x, **options) -> np.ndarray:
+def run(path: Path, model, sigmas, x, noise=None, **options) -> np.ndarray:
     """Plan and execute on `model` (a `denoise(path, x, s)` method)."""
-    return execute(plan(path, sigmas, **options), lambda y, s: model.denoise(path, y, s), x)
+    return execute(plan(path, sigmas, **options), lambda y, s: model.denoise(path, y, s), x, noise=noise)
 
 
 def fine_end(path: Path, model, x, s: float, t: float = 0.0, steps: int = 250) -> np.ndarray:
