@@ -89,7 +89,7 @@ def plan_multistep(
     path.validate(sigmas)
     check_noise(algorithm, eta, "sde", rising(sigmas))
     if eta and corrector != "none":
-        raise ValueError(f"corrector is {corrector} with eta {eta:g}, but it needs a path free of noise; set corrector to none or eta to 0.")
+        raise ValueError(f"corrector is {corrector} with eta {eta:g}, but needs a path without noise; set corrector to none or eta to 0.")
     plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise)
     for i in range(len(sigmas) - 1):
         plan.step(i)
@@ -109,8 +109,8 @@ class _Plan:
         self.claims: list[Claim] = []
         self.first = 0  # where the records of the step before begin
         block = order - 1  # the nodes of the extra start besides the first
-        finite = all(math.isfinite(v) for v in self.lam[: block + 1]) and not is_open(path, sigmas[0])
-        self.extra = start == "extra" and corrector == "unipc" and order > 2 and self.steps > block and finite
+        finite = self.steps > block and all(math.isfinite(v) for v in self.lam[: block + 1]) and not is_open(path, sigmas[0])
+        self.extra = start == "extra" and corrector == "unipc" and order > 2 and finite
 
     def notes(self) -> tuple[str, ...]:
         """What of the options could not act."""

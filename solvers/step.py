@@ -121,7 +121,7 @@ def noise_weight(path: Path, form: str, s: float, t: float, eta: float) -> float
 
 def ancestral_rate(eta: float, h: float) -> float:
     """The rate η' of the SDE whose step over h adds the ancestral samplers' noise, σ_t η √(1-e^{-2h}) (DDIM, arXiv 2010.02502, eq. 16)."""
-    return 1.0 if eta == 1 else -math.log1p(eta**2 * math.expm1(-2 * h)) / (2 * h) if h < math.inf else eta
+    return float(eta) if eta in (0, 1) else -math.log1p(eta**2 * math.expm1(-2 * h)) / (2 * h) if h < math.inf else eta
 
 
 @functools.cache

@@ -211,7 +211,7 @@ def test_any_order_of_records_that_matters_is_caught():
 
 
 def test_a_long_run_is_proven_to_its_end():
-    """60 steps with corrections are proven in blocks: a wrong coefficient in any of the records is caught, and an early one blames no later."""
+    """60 steps with corrections are proven in blocks: a wrong coefficient in any of the records is caught, and blames a step nearby."""
     sigmas = [80 * 0.86**i for i in range(61)]
     for options in ({"order": 3, "corrector": "unipc"}, {"order": 3, "algorithm": "dpmsolver"}, {"order": 3, "method": "singlestep_fixed"}):
         tape = plan(VE, sigmas, **options)
