@@ -51,7 +51,8 @@ class Timeline:
     def grid(self, skip_type: str, start: float, end: float, n: int) -> np.ndarray:
         """n + 1 times from `start` to `end`: even in t, in √t, or in λ."""
         if skip_type == "logSNR":
-            times = self.ask("inverse_lambda", np.linspace(*self.ask("marginal_lambda", [start, end]), n + 1)).copy()
+            first, last = self.ask("marginal_lambda", [start, end])
+            times = self.ask("inverse_lambda", np.linspace(first, last, n + 1)).copy()
         else:
             power = 2 if skip_type == "time_quadratic" else 1
             times = np.linspace(start ** (1 / power), end ** (1 / power), n + 1) ** power

@@ -87,8 +87,11 @@ class ModelFn:
         return out
 
     def _gradient(self, x, label):
+        classifier = self.classifier
+        assert classifier is not None, "model_wrapper sees to that"
+
         def log_probability(y):
-            return self.classifier(y, label, self.condition, **self.classifier_kwargs).sum()
+            return classifier(y, label, self.condition, **self.classifier_kwargs).sum()
 
         if hasattr(x, "new_full"):
             torch = sys.modules["torch"]
