@@ -1,19 +1,31 @@
-"""From ComfyUI's sampler call (the k-diffusion convention) to a planned tape and back."""
+"""From ComfyUI's sampler call (the k-diffusion convention) to a planned tape, or to the adaptive solver, and back."""
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from tqdm.auto import tqdm
 
-from ..solvers.execute import execute
-from ..solvers.path import FLOW, PATHS, VE, Path
+from ..solvers.adaptive import adaptive
+from ..solvers.execute import HALF, execute
+from ..solvers.noise import brownian
+from ..solvers.path import FLOW, PATHS, VE, Path, rising
 from ..solvers.presets import plan
 from ..solvers.schedule import TimeMap, table_map
-from ..solvers.tape import Tape
+from ..solvers.tape import Noise, Tape
+from ..solvers.threshold import make_project
 
 log = logging.getLogger("dpm_solver_ext")
+THRESHOLDING = ("off", "dynamic", "dynamic_in_latent_space")
+_told: set[str] = set()
+
+
+def tell(sentence: str) -> None:
+    """Log a warning, each sentence once in the life of the process."""
+    if sentence not in _told:
+        _told.add(sentence)
+        log.warning("DPM-Solver (ext): %s", sentence)
 
 
 def path_of(model_sampling) -> Path:
@@ -35,11 +47,11 @@ def _plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object
 
 
 def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
-    """One warning when a variance-exploding run leaves the noise levels the model knows."""
+    """One warning a run when a variance-exploding run leaves the noise levels the model knows; the end near 0 is no such level."""
     if path is FLOW:
         return
     top, low = float(model_sampling.sigma_max), float(model_sampling.sigma_min)
-    inner = [s for s in levels[:-1] if s > top * 1.01 or s < low * 0.99]
+    inner = [s for s in (levels[1:] if rising(levels) else levels[:-1]) if s > top * 1.01 or s < low * 0.99]
     if inner:
         log.warning(
             "DPM-Solver (ext): sigmas go to %.4g, but this model knows %.4g to %.4g; it guesses there, so set the scheduler's sigma range.",
@@ -48,35 +60,117 @@ def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
 
 
 @torch.no_grad()
-def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+def sample(
+    model, x, sigmas, extra_args=None, callback=None, disable=None, *, noise_sampler=None, thresholding="off", threshold_ratio=0.995,
+    threshold_max=1.0, **options,
+):  # fmt: skip
     """Run one solver as a ComfyUI sampler function.
 
-    `model(x, sigma, **extra_args)` returns the data prediction; x (batch, ...) is in the host's scaling, `sigmas` (steps + 1,) falls.
-    `options` are those of `solvers.presets.plan`. Sigmas, the model's range and whether the latent is finite are read from the device
-    before the first model call; the loop itself reads nothing back. `callback` is called once a step as k-diffusion does.
+    `model(x, sigma, **extra_args)` returns the data prediction; x (batch, ...) is in the host's scaling, `sigmas` (steps + 1,) falls, or
+    rises to encode an image. `options` are those of `solvers.presets.plan`, or with method "adaptive" of `solvers.adaptive`.
+    `noise_sampler(sigma, sigma_next)`, as in k-diffusion, replaces our own noise, which is addressed by extra_args["seed"] and the
+    interval. `thresholding` clips predictions of pixels (`solvers.threshold`); where the mask keeps the picture it does not act.
+
+    Sigmas, the model's range and whether the latent is finite are read from the device before the first model call; the loop itself
+    reads nothing back (but one number an attempt if adaptive). `callback` is called once a step as k-diffusion does. ValueError, one
+    sentence, before the first model call.
     """
     if len(sigmas) < 2:
         return x
     levels = tuple(sigmas.tolist())
-    model_sampling = model.inner_model.inner_model.model_sampling
-    path = path_of(model_sampling)
-    tape = _plan(path.name, levels, tuple(sorted(options.items())))
+    base = model.inner_model.inner_model
+    path = path_of(base.model_sampling)
+    path.validate(levels)
+    if rising(levels) and path.alpha(levels[-1]) < 1e-6:
+        raise ValueError(
+            "sigmas: they rise to 1, and there ComfyUI divides a flow model's latent by 1 - sigma = 0; end at 0.999, for instance with "
+            "sigma_max 0.999 on DPM-Solver Scheduler (ext), or SetFirstSigma before FlipSigmas."
+        )
+    extra_args = extra_args or {}
+    project = _project(base, x, extra_args.get("denoise_mask"), thresholding, threshold_ratio, threshold_max)
+    is_adaptive = options.get("method") == "adaptive"
+    tape = None if is_adaptive else _plan(path.name, levels, tuple(sorted(options.items())))
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
             "latent_image or noise holds NaN or infinite values; check the node that made it (a VAE in fp16 is the usual one)."
         )
-    _warn_outside(model_sampling, path, levels)
-    extra_args = extra_args or {}
+    _warn_outside(base.model_sampling, path, levels)
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
 
     def denoise(state, sigma):
         return model(state, batch * sigma, **extra_args)
 
+    def show(step, sigma, state, x0):
+        if callback is not None:
+            callback({"x": state, "i": step, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+
     with tqdm(total=len(levels) - 1, disable=disable) as bar:
+        if tape is None:
+            return _adaptive(path, denoise, x, levels, float(base.model_sampling.sigma_min), project, show, bar, options)
+        for note in tape.notes:
+            tell(note)
 
         def mark(step, state, x0):
-            if callback is not None:
-                callback({"x": state, "i": step, "sigma": sigmas[step], "sigma_hat": sigmas[step], "denoised": x0})
+            show(step, sigmas[step], state, x0)
             bar.update()
 
-        return execute(tape, denoise, x, mark=mark)
+        noise = _noise(x, levels, extra_args.get("seed"), noise_sampler) if any(isinstance(r, Noise) for r in tape.records) else None
+        return execute(tape, denoise, x, mark=mark, project=project, noise=noise)
+
+
+def _noise(x, levels, seed, noise_sampler) -> Callable[[float, float], torch.Tensor]:
+    """Unit noise of an interval for a state like x: from a k-diffusion noise_sampler, or a Brownian path of each item's own."""
+    half = str(x.dtype) in HALF
+    if noise_sampler is None:
+        return brownian(x.float() if half else x, levels, seed)
+    given = noise_sampler
+
+    def draw(sigma_from: float, sigma_to: float) -> torch.Tensor:
+        n = given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
+        return n.float() if half else n
+
+    return draw
+
+
+def _project(base, x, mask, thresholding: str, ratio: float, least: float) -> Callable[[torch.Tensor, float], torch.Tensor] | None:
+    """The thresholding hook; None for "off". Pixels are thresholded in the values they have in the picture, outside the model."""
+    if thresholding not in THRESHOLDING:
+        raise ValueError(f"thresholding is {thresholding!r}; choose one of {', '.join(THRESHOLDING)}.")
+    if thresholding == "off":
+        return None
+    threshold = make_project(ratio, least)
+    fmt = getattr(base, "latent_format", None)
+    pixels = getattr(fmt, "latent_channels", 0) == 3 and x.ndim > 3 and x.shape[1] == 3
+    if not pixels and thresholding == "dynamic":
+        raise ValueError(
+            f"thresholding is dynamic, which is made for models of pixels, but this model has a latent space ({type(fmt).__name__}); set "
+            "it to off, or to dynamic_in_latent_space if you mean it."
+        )
+
+    def project(x0: torch.Tensor, sigma: float) -> torch.Tensor:
+        new = base.process_latent_in(threshold(base.process_latent_out(x0), sigma)) if pixels else threshold(x0, sigma)
+        return new if mask is None else x0.lerp(new, mask.to(x0))
+
+    return project
+
+
+def _adaptive(path, denoise, x, levels, sigma_min, project, show, bar, options):
+    """The adaptive solver between the ends of `levels`; the host sees its progress in λ as the steps of its schedule."""
+    if len(levels) > 2:
+        tell("method adaptive takes only the first noise level of the schedule and the last above 0; steps only count its progress.")
+    low = next((s for s in reversed(levels[1:]) if s > 0), sigma_min)
+    ends = {"sigma_last": low} if levels[-1] == 0 and low < 0.9 * levels[0] else {}
+    steps, sigma, done = len(levels) - 1, levels[0], 0
+
+    def report(fraction, info):
+        nonlocal sigma, done
+        sigma, done = info.sigmas[-1], min(int(fraction * steps), steps - 1)
+        bar.update(done - bar.n)
+
+    def mark(step, state, x0):
+        show(done, torch.tensor(sigma), state, x0)
+
+    options = {k: v for k, v in options.items() if k != "method"}
+    out, _ = adaptive(path, denoise, x, levels[0], levels[-1], project=project, mark=mark, report=report, **ends, **options)
+    bar.update(steps - bar.n)
+    return out

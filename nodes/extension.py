@@ -7,14 +7,17 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 from ..solvers import schedule as schedules
-from ..solvers.presets import PRESETS
-from ..solvers.step import CHOICES, check_options
-from .adapter import sample
-from .schedules import levels, of_model
+from ..solvers.presets import FAMILY, PRESETS
+from ..solvers.step import CHOICES
+from .adapter import THRESHOLDING, sample
+from .options import METHODS, prepare
+from .schedules import FINAL, levels, of_model
+
+SOLVERS = PRESETS | FAMILY
 
 
 class DPMSolverSamplerExt(io.ComfyNode):
-    """SAMPLER: a preset, or every option by hand."""
+    """SAMPLER: a preset, or the main options by hand."""
 
     @classmethod
     def define_schema(cls):
@@ -22,12 +25,13 @@ class DPMSolverSamplerExt(io.ComfyNode):
             node_id="DPMSolverSamplerExt",
             display_name="DPM-Solver Sampler (ext)",
             category="sampling/custom_sampling/samplers",
-            description="DPM-Solver and DPM-Solver++ for SamplerCustom. Leave the preset on auto unless you compare solvers.",
+            description="The DPM-Solver family for SamplerCustom. Leave the preset on auto unless you compare solvers.",
             inputs=[
-                io.Combo.Input("preset", options=[*PRESETS, "custom"], default="auto", tooltip=(
-                    "auto: the default we measured to be best over models and step counts, with the auto schedule; start here. dpmpp_2m: "
-                    "DPM-Solver++(2M), as the built-in dpmpp_2m but right on SD3 and Flux too. dpmpp_3m: third order, for 12 steps and "
-                    "more with little guidance. custom: the widgets below act.")),
+                io.Combo.Input("preset", options=[*PRESETS, "custom", *FAMILY], default="auto", tooltip=(
+                    "auto: the best we measured, with the auto schedule; start here. dpmpp_2m, dpmpp_3m: what you know by that name, right "
+                    "on flow models too. unipc: few steps and little guidance. dpmpp_2s, dpmpp_3s, dpm_fast: remember nothing, for models "
+                    "that jump; one model call a step. dpm_adaptive: as many calls as its tolerance asks. dpmpp_2m_sde, dpmpp_3m_sde, "
+                    "dpmpp_sde (two calls a step): add fresh noise, 20 steps and more. custom: the widgets below act.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
                     "Custom only. dpmsolver++ predicts the image, the papers' choice with CFG; dpmsolver predicts the noise, for CFG near "
                     "1; dpmsolver-v, which auto uses, lies between them and suits both.")),
@@ -35,14 +39,15 @@ class DPMSolverSamplerExt(io.ComfyNode):
                     "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps "
                     "(with "
                     "dpmsolver-v from 5), 1 is DDIM.")),
-                io.Combo.Input("method", options=list(CHOICES["method"]), default="multistep", tooltip=(
-                    "Custom only. multistep makes one model call a step and remembers the last ones: the better use of calls. singlestep "
-                    "makes as many calls a step as its order, between the scheduler's noise levels, so divide the steps by it. Context "
-                    "windows and HunyuanVideo need multistep.")),
+                io.Combo.Input("method", options=list(METHODS), default="multistep", tooltip=(
+                    "Custom only. multistep remembers the last model calls: the better use of them. singlestep remembers nothing and "
+                    "makes exactly as many calls as there are steps, in groups of the order. singlestep_fixed makes as many calls a step "
+                    "as the order, so divide the steps by it; context windows and HunyuanVideo cannot use it. adaptive chooses its own "
+                    "steps (order 2 or 3).")),
                 io.Combo.Input("solver_type", options=["dpmsolver", "taylor"], default="dpmsolver", tooltip=(
                     "Custom only; matters at order 2, and for singlestep at 3. dpmsolver is what the papers recommend; taylor integrates "
                     "the slope exactly. They differ little.")),
-                io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
+                io.Combo.Input("start", options=["corrected", "official"], default="corrected", tooltip=(
                     "Custom only, for multistep. corrected takes the first step again once the second model call is there, for free, and "
                     "makes order 3 real; official is the papers' first-order start, to compare with other programs.")),
                 io.Combo.Input("final_rule", options=list(CHOICES["final_rule"]), default="smooth", tooltip=(
@@ -54,19 +59,96 @@ class DPMSolverSamplerExt(io.ComfyNode):
 
     @classmethod
     def execute(cls, preset, algorithm, order, method, solver_type, start, final_rule) -> io.NodeOutput:
-        custom = {
-            "algorithm": algorithm,
-            "order": order,
-            "method": method,
-            "solver_type": solver_type,
-            "start": start,
-            "final_rule": final_rule,
-        }
-        if preset != "custom" and preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}; choose one of {', '.join([*PRESETS, 'custom'])}.")
-        options = dict(custom if preset == "custom" else PRESETS[preset])
-        check_options(**options)
+        if preset != "custom" and preset not in SOLVERS:
+            raise ValueError(f"preset is {preset!r}; choose one of {', '.join([*PRESETS, 'custom', *FAMILY])}.")
+        if preset != "custom":
+            return io.NodeOutput(comfy.samplers.KSAMPLER(sample, dict(SOLVERS[preset])))
+        options = prepare(algorithm=algorithm, order=order, method=method, solver_type=solver_type, start=start, final_rule=final_rule)
         return io.NodeOutput(comfy.samplers.KSAMPLER(sample, options))
+
+
+class DPMSolverSamplerAdvancedExt(io.ComfyNode):
+    """SAMPLER: every option of the family, all of them acting."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverSamplerAdvancedExt",
+            display_name="DPM-Solver Sampler Advanced (ext)",
+            category="sampling/custom_sampling/samplers",
+            description=(
+                "Every option of the DPM-Solver family: UniPC, added noise (SDE), thresholding, adaptive steps. As it is dropped it is the "
+                "preset auto of DPM-Solver Sampler (ext); change one thing at a time and keep the seed."
+            ),
+            inputs=[
+                io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver-v", tooltip=(
+                    "What a step assumes to change slowly. dpmsolver++: the predicted image; for CFG of 3 and more, and for SDE. "
+                    "dpmsolver: the predicted noise; for CFG near 1. dpmsolver-v: between them, suits both; has no SDE form.")),
+                io.Int.Input("order", default=2, min=1, max=4, tooltip=(
+                    "How many model calls each step learns from. 1 is DDIM, 2 is safe at any step count, 3 pays from about 10 steps (with "
+                    "dpmsolver-v from 5). 4 is for multistep with a corrector, from about 15 steps.")),
+                io.Combo.Input("method", options=list(METHODS), default="multistep", tooltip=(
+                    "multistep remembers the last model calls: the better use of them. singlestep remembers nothing and makes exactly as "
+                    "many calls as there are steps: for models that jump. singlestep_fixed makes as many calls a step as the order, "
+                    "between the schedule's noise levels: divide the steps by it; context windows and HunyuanVideo cannot use it. adaptive "
+                    "chooses its own steps to meet rtol and atol.")),
+                io.Combo.Input("solver_type", options=list(CHOICES["solver_type"]), default="dpmsolver", tooltip=(
+                    "Leave it, unless you match another program. dpmsolver: the papers' recommendation (bh2 of UniPC, midpoint of the SDE "
+                    "samplers). taylor: integrates the slope exactly (heun of the SDE samplers). bh1: UniPC's other variant, at order 2. "
+                    "official: also copies the official third-order weights, and with eta those of dpmpp_3m_sde.")),
+                io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
+                    "For multistep. corrected: the first step is taken again once the second model call is there, for free. official: the "
+                    "papers' first-order start; take it to match other programs, and for SDE. extra: spends 2 more model calls at order 3 "
+                    "and 6 at order 4 on an exact start; for unipc with many steps.")),
+                io.Combo.Input("final_rule", options=list(CHOICES["final_rule"]), default="smooth", tooltip=(
+                    "For multistep: how the last steps are kept from overshooting. smooth lowers the order where a step is far longer than "
+                    "the one before. official lowers it over the last steps of runs below 10 steps (with a corrector: of every run). none "
+                    "never does: the pure formula.")),
+                io.Combo.Input("corrector", options=list(CHOICES["corrector"]), default="unipc", tooltip=(
+                    "For multistep without noise. unipc takes each step again with the model call at its end, which costs no call and "
+                    "makes the result one order better: for smooth models and CFG up to about 3. official: the published vary_coeff "
+                    "variant with its fault, to compare.")),
+                io.Float.Input("eta", default=0.0, min=0.0, max=10.0, step=0.01, round=False, tooltip=(
+                    "How much of the noise is replaced by fresh noise on the way. 0: none, the picture follows from the seed's first noise "
+                    "alone. 1: the SDE samplers, which hide errors of the model behind detail of their own and want 20 steps and more. "
+                    "Between them for a taste of it.")),
+                io.Float.Input("s_noise", default=1.0, min=0.0, max=100.0, step=0.01, round=False, tooltip=(
+                    "With eta: the size of the fresh noise. 1 is right; 1.01 to 1.03 gives a little more texture, less smooths.")),
+                io.Combo.Input("noise_rule", options=list(CHOICES["noise_rule"]), default="sde", tooltip=(
+                    "With eta and a singlestep method: how the noise enters. sde: eta is the rate of the SDE. ancestral: eta is the share "
+                    "of each step's noise, as in dpmpp_sde. renoise: a step without noise further down, then noise, as in "
+                    "dpmpp_2s_ancestral; allows order 3. renoise_flow: the same by ComfyUI's rule for flow models.")),
+                io.Float.Input("r1", default=0.0, min=0.0, max=0.99, step=0.01, round=False, tooltip=(
+                    "For singlestep_fixed: where in the step the second model call is made, as a share of its length in logSNR. 0 means "
+                    "the papers' 1/2 at order 2 and 1/3 at order 3. Leave it unless you study solvers.")),
+                io.Float.Input("r2", default=0.0, min=0.0, max=0.99, step=0.01, round=False, tooltip=(
+                    "For singlestep_fixed of order 3: where the third model call is made; 0 means the papers' 2/3. Larger than r1.")),
+                io.Combo.Input("thresholding", options=list(THRESHOLDING), default="off", tooltip=(
+                    "Keeps strong CFG from burning out colours, on models that paint pixels without a VAE (such as Chroma Radiance). "
+                    "dynamic: scales each prediction back to its brightest pixels. On a latent space it does harm, so there it is an "
+                    "error; dynamic_in_latent_space does it all the same.")),
+                io.Float.Input("threshold_ratio", default=0.995, min=0.01, max=1.0, step=0.001, round=False, tooltip=(
+                    "With thresholding: the share of pixels that are kept as they are. Lower it if colours still burn out.")),
+                io.Float.Input("threshold_max", default=1.0, min=0.01, max=100.0, step=0.01, round=False, tooltip=(
+                    "With thresholding: predictions below this size are not clipped. 1 is the range of pixels; the result always lies "
+                    "within 1.")),
+                io.Float.Input("rtol", default=0.05, min=0.0, max=1.0, step=0.001, round=False, tooltip=(
+                    "For adaptive: the error allowed in a step, relative to the picture's values. Half of it costs a quarter to a half "
+                    "more model calls.")),
+                io.Float.Input("atol", default=0.0078, min=0.00001, max=1.0, step=0.0001, round=False, tooltip=(
+                    "For adaptive: the error that is always allowed. 0.0078 is one grey level of 256 where values lie in -1 to 1.")),
+                io.Float.Input("safety", default=0.0, min=0.0, max=1.0, step=0.01, round=False, tooltip=(
+                    "For adaptive: what each proposed step is multiplied by. 0 means our default, 0.7; the papers have 0.9, which is "
+                    "rejected more often.")),
+                io.Int.Input("max_evaluations", default=1000, min=3, max=100000, tooltip=(
+                    "For adaptive: an error ends the run before it needs more model calls than this.")),
+            ],
+            outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, **widgets) -> io.NodeOutput:
+        return io.NodeOutput(comfy.samplers.KSAMPLER(sample, prepare(**widgets)))
 
 
 class DPMSolverSchedulerExt(io.ComfyNode):
@@ -104,6 +186,10 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "For manual only: falling noise levels, separated by commas; the last is usually 0.")),
                 io.Model.Input("model", optional=True, tooltip="The model that will run. It brings its noise levels, its shift and its "
                 "clock."),
+                io.Combo.Input("final_sigma", options=list(FINAL), default="zero", optional=True, tooltip=(
+                    "zero: the last step takes all noise away; right for pictures. sigma_min: the run ends at the least noise level, and a "
+                    "little noise stays. Take it before FlipSigmas, to encode a picture as noise, or to leave the last step to another "
+                    "sampler. Ignored by manual.")),
             ],
             outputs=[
                 io.Sigmas.Output(display_name="sigmas", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced."),
@@ -112,7 +198,9 @@ class DPMSolverSchedulerExt(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, model=None) -> io.NodeOutput:
+    def execute(cls, schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, model=None, final_sigma="zero") -> io.NodeOutput:
+        if final_sigma not in FINAL:
+            raise ValueError(f"final_sigma is {final_sigma!r}; choose one of {', '.join(FINAL)}.")
         if schedule not in schedules.NAMES:
             raise ValueError(f"schedule is {schedule!r}; choose one of {', '.join(schedules.NAMES)}.")
         schedules.check_steps(steps)
@@ -136,7 +224,7 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                 whose = ("" if sigma_min else "the model's ") + f"sigma_min {low:g} is not below " + ("" if sigma_max else "the model's ")
                 raise ValueError(f"{whose}sigma_max {top:g}; raise sigma_max or lower sigma_min, or set both to 0 for the model's range.")
             path.validate([top, low])
-            sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock), steps, denoise)
+            sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock, final_sigma), steps, denoise)
             try:
                 path.validate(torch.tensor(sigmas, dtype=torch.float32).tolist())
             except ValueError as error:
@@ -156,4 +244,4 @@ class DPMSolverExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DPMSolverSamplerExt, DPMSolverSchedulerExt]
+        return [DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt]

@@ -3,7 +3,19 @@
 import functools
 import logging
 
-SAMPLERS = {"dpm_auto_ext": "auto", "dpmpp_2m_ext": "dpmpp_2m", "dpmpp_3m_ext": "dpmpp_3m"}
+SAMPLERS = {
+    "dpm_auto_ext": "auto",
+    "dpmpp_2m_ext": "dpmpp_2m",
+    "dpmpp_3m_ext": "dpmpp_3m",
+    "dpmpp_2s_ext": "dpmpp_2s",
+    "dpmpp_3s_ext": "dpmpp_3s",
+    "dpm_fast_ext": "dpm_fast",
+    "dpm_adaptive_ext": "dpm_adaptive",
+    "unipc_ext": "unipc",
+    "dpmpp_2m_sde_ext": "dpmpp_2m_sde",
+    "dpmpp_3m_sde_ext": "dpmpp_3m_sde",
+    "dpmpp_sde_ext": "dpmpp_sde",
+}
 SCHEDULERS = {
     "dpm_auto_ext": "auto",
     "dpm_logsnr_ext": "logSNR",
@@ -32,13 +44,13 @@ def _add_samplers() -> None:
     import comfy.samplers
     from comfy.k_diffusion import sampling
 
-    from ..solvers.presets import PRESETS
+    from ..solvers.presets import FAMILY, PRESETS
     from .adapter import sample
 
     lists = [comfy.samplers.KSAMPLER_NAMES, comfy.samplers.SAMPLER_NAMES]
     for name, preset in SAMPLERS.items():
         if not hasattr(sampling, f"sample_{name}"):
-            function = functools.partial(sample, **PRESETS[preset])
+            function = functools.partial(sample, **(PRESETS | FAMILY)[preset])
             setattr(sampling, f"sample_{name}", functools.update_wrapper(function, sample))
         for names in lists:
             if name not in names:

@@ -7,9 +7,20 @@ from ..solvers.path import VE, Path
 from ..solvers.schedule import TimeMap
 from .adapter import path_of, time_map_of
 
+FINAL = ("zero", "sigma_min")
 
-def levels(name: str, steps: int, path: Path, sigma_max: float, sigma_min: float, time_map: TimeMap) -> list[float]:
-    """The schedule `name` (not "manual") from sigma_max to sigma_min, then 0."""
+
+def levels(name: str, steps: int, path: Path, sigma_max: float, sigma_min: float, time_map: TimeMap, final: str = "zero") -> list[float]:
+    """The schedule `name` (not "manual"), steps + 1 values: from sigma_max to sigma_min and then 0, or to sigma_min ("sigma_min")."""
+    sigmas = _to_zero(name, steps, path, sigma_max, sigma_min, time_map)
+    if final == "zero":
+        return sigmas
+    if steps > 1 and sigmas[-2] <= sigma_min * (1 + 1e-6):  # schedules that visit sigma_min before 0
+        return _to_zero(name, steps + 1, path, sigma_max, sigma_min, time_map)[:-1]
+    return [*sigmas[:-1], sigma_min]
+
+
+def _to_zero(name: str, steps: int, path: Path, sigma_max: float, sigma_min: float, time_map: TimeMap) -> list[float]:
     if name == "time_uniform":
         return schedule.time_uniform(steps, sigma_max, sigma_min, time_map)
     if name == "time_quadratic":
