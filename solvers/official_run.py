@@ -1,5 +1,6 @@
 """One run of DPM_Solver: its arguments checked and made a plan, its hooks in the user's scaling, the planners' executor in between."""
 
+import math
 import operator
 from typing import Any
 
@@ -56,8 +57,9 @@ def run(
         if method == "adaptive":
             start, end = line.sigmas([t_start, t_end])
             options = {"algorithm": solver.algorithm_type, "order": order, "solver_type": solver_type, "atol": atol, "rtol": rtol}
-            if not solver.exact:  # the official code starts small, and evaluates the start of a rejected step again
-                options |= {"h_init": 0.05, "safety": 0.9, "reuse": False, "done": lambda s: abs(line.at(s)[0] - t_end) <= T_ERR}
+            if not solver.exact:  # the official code starts small, grows at will, and evaluates the start of a rejected step again
+                options |= {"h_init": 0.05, "safety": 0.9, "growth": math.inf, "reuse": False}
+                options["done"] = lambda s: abs(line.at(s)[0] - t_end) <= T_ERR
             y, info = adaptive(line.path, denoise, _times(widened(x), 1 / line.at(start)[1]), start, end, **options, **hooks)
             taken = info.accepted
         else:
