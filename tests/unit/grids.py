@@ -9,12 +9,12 @@ import numpy as np
 from dpm_solver_ext.solvers import schedule
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
 from dpm_solver_ext.tests import models
 
 SD = schedule.sd_time_map()
 RANGE = {"ve": (SD(1.0), SD(0.0)), "flow": (1.0, 0.001)}  # sigma_max, sigma_min of SD 1.5, and of a flow model's table
-TAPES = {name: options for name, options in PRESETS.items() if options.get("method") != "adaptive"}
+TAPES = {name: options for name, options in (PRESETS | FAMILY).items() if options.get("method") != "adaptive"}
 SILENT = {name: options for name, options in TAPES.items() if not options.get("eta")}  # without noise
 MODELS = {
     "toy": lambda: models.toy(),

@@ -5,17 +5,16 @@ import math
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.presets import PRESETS
 from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
-from dpm_solver_ext.tests.unit.grids import run
+from dpm_solver_ext.tests.unit.grids import TAPES, run
 
 MIDDLE = {"ve": [6.0, 2.5, 1.1, 0.4, 0.15], "flow": [0.92, 0.8, 0.6, 0.35, 0.1], "vp": [20.0, 6.0, 2.0, 0.7, 0.2]}
 TOP = {"ve": 14.6, "flow": 1.0, "vp": math.inf}
-OPTIONS = [dict(o) for o in PRESETS.values()] + [
+OPTIONS = [dict(o) for o in TAPES.values()] + [
     {"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
 ]
-IDS = list(PRESETS) + [f"{o['algorithm']} {o['order']} {o['method']}" for o in OPTIONS[len(PRESETS) :]]
+IDS = list(TAPES) + [f"{o['algorithm']} {o['order']} {o['method']}" for o in OPTIONS[len(TAPES) :]]
 EVERY = pytest.mark.parametrize("options", OPTIONS, ids=IDS)
 
 
@@ -103,7 +102,7 @@ def test_singlestep_end():
     x = states(FLOW, 1.0)
     for algorithm in CHOICES["algorithm"]:
         for order in (2, 3):
-            options = {"algorithm": algorithm, "order": order, "method": "singlestep"}
+            options = {"algorithm": algorithm, "order": order, "method": "singlestep_fixed"}
             until = run(FLOW, model, [1.0, 0.7, 0.2], x, **options)
             end = run(FLOW, model, [1.0, 0.7, 0.2, 0.0], x, **options)
             np.testing.assert_allclose(end, model.denoise(FLOW, until, 0.2), atol=1e-12)

@@ -5,18 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
-from dpm_solver_ext.solvers.execute import execute
+from dpm_solver_ext.solvers.execute import execute, walk
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
 from dpm_solver_ext.solvers.presets import PRESETS, plan
 from dpm_solver_ext.solvers.schedule import karras
 from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Affine, Eval, Mark, Noise, Tape
 from dpm_solver_ext.tests import models
+from dpm_solver_ext.tests.unit.grids import TAPES
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-OPTIONS = [dict(p) for p in PRESETS.values()] + [
-    {"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
+OPTIONS = [
+    *(dict(p) for p in TAPES.values()),
+    *({"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]),
+    {"algorithm": "dpmsolver", "order": 4, "corrector": "unipc", "start": "extra"},
+    {"algorithm": "dpmsolver", "order": 3, "eta": 0.5},
+    {"order": 3, "method": "singlestep_fixed", "eta": 0.7, "noise_rule": "renoise"},
 ]
 SHAPE = (2, 3, 4, 5)
 
@@ -31,6 +36,16 @@ def gaussian(path):
     return lambda x, s: model.denoise(path, x, s)
 
 
+def unit(x):
+    """A noise source for runs from x: the same numbers in NumPy and torch, in the dtype and on the device of x."""
+
+    def noise(a, b):
+        n = np.random.default_rng(round(1e6 * b)).standard_normal(SHAPE)
+        return n.astype(x.dtype) if isinstance(x, np.ndarray) else torch.from_numpy(n).to(x)
+
+    return noise
+
+
 def start(path, dtype=torch.float64) -> torch.Tensor:
     x = torch.from_numpy(np.random.default_rng(5).standard_normal(SHAPE)) * path.sigma(grid(path)[0])
     return x.to(dtype)
@@ -43,11 +58,11 @@ def test_torch_equals_numpy(name, options):
     path = PATHS[name]
     tape = plan(path, grid(path), **options)
     x = start(path)
-    exact = execute(tape, gaussian(path), x.numpy())
-    double = execute(tape, gaussian(path), x)
+    exact = execute(tape, gaussian(path), x.numpy(), noise=unit(x.numpy()))
+    double = execute(tape, gaussian(path), x, noise=unit(x))
     assert isinstance(exact, np.ndarray) and double.dtype == torch.float64
     np.testing.assert_allclose(double.numpy(), exact, rtol=0, atol=1e-12 * max(1, abs(exact).max()))
-    single = execute(tape, gaussian(path), x.float())
+    single = execute(tape, gaussian(path), x.float(), noise=unit(x.float()))
     assert single.dtype == torch.float32
     np.testing.assert_allclose(single.numpy(), exact, rtol=0, atol=1e-5 * max(1, abs(exact).max()))
 
@@ -85,7 +100,7 @@ def test_the_callers_state_is_never_written(options, dtype):
     for path in (VE, FLOW):
         x = start(path, dtype)
         before = x.clone()
-        out = execute(plan(path, grid(path, 6), **options), gaussian(path), x)
+        out = execute(plan(path, grid(path, 6), **options), gaussian(path), x, noise=unit(x))
         assert torch.equal(x, before) and x._version == 0
         assert out.data_ptr() != x.data_ptr()
 
@@ -100,7 +115,7 @@ def test_predictions_are_never_written():
         return d
 
     for options in OPTIONS:
-        execute(plan(FLOW, grid(FLOW, 6), **options), denoise, start(FLOW))
+        execute(plan(FLOW, grid(FLOW, 6), **options), denoise, start(FLOW), noise=unit(start(FLOW)))
     assert len(kept) > 50 and all(torch.equal(a, b) for a, b in kept)
 
 
@@ -165,7 +180,8 @@ def test_hooks_are_called_in_order():
 def test_project_is_used():
     """With every prediction replaced by a constant c the run ends at c: a projection that is called and dropped fails."""
     for options in OPTIONS:
-        out = execute(plan(FLOW, grid(FLOW, 5), **options), gaussian(FLOW), start(FLOW), project=lambda d, s: torch.full_like(d, 0.375))
+        x, tape = start(FLOW), plan(FLOW, grid(FLOW, 5), **options)
+        out = execute(tape, gaussian(FLOW), x, project=lambda d, s: torch.full_like(d, 0.375), noise=unit(x))
         assert (out - 0.375).abs().max() < 1e-12
 
 
@@ -226,6 +242,88 @@ def test_interrupts_propagate():
     assert calls == grid(VE)[:3]
 
 
+# --- arrivals and the generator -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
+def test_every_sigma_is_arrived_at(options):
+    """The hook arrive sees the state at each sigma in order, the last being the result; hooks that return None change nothing."""
+    sigmas, x, seen = grid(VE, 7), start(VE), []
+    tape = plan(VE, sigmas, **options)
+    plain = execute(tape, gaussian(VE), x, noise=unit(x))
+    out = execute(tape, gaussian(VE), x, noise=unit(x), arrive=lambda y, s, step: seen.append((step, s, y.clone())))
+    assert torch.equal(out, plain)
+    steps = [step for step, _, _ in seen]
+    inner = options.get("method") == "singlestep" and options.get("order", 2) > 1  # a step over several sigmas arrives at its end
+    assert steps == sorted(set(steps)) and (inner or steps == list(range(8))) and steps[0] == 0 and steps[-1] == 7
+    assert [s for _, s, _ in seen] == [sigmas[i] for i in steps]
+    assert torch.equal(seen[0][2], x) and torch.equal(seen[-1][2], out)
+
+
+def test_arrivals_are_corrected_states():
+    """With a corrector the state at a sigma arrives after its correction; without one, it is what the next evaluation is made at."""
+    for options, same in (({"order": 3, "start": "official"}, True), ({"order": 3, "corrector": "unipc"}, False)):
+        asked, seen = [], []
+
+        def denoise(y, s, asked=asked):
+            asked.append(y.clone())
+            return gaussian(VE)(y, s)
+
+        execute(plan(VE, grid(VE, 6), **options), denoise, start(VE), arrive=lambda y, s, step, seen=seen: seen.append(y.clone()))
+        assert torch.equal(asked[0], seen[0]) and len(asked) == 6 and len(seen) == 7
+        assert [torch.equal(a, b) for a, b in zip(asked[1:], seen[1:], strict=False)] == [same] * 5
+
+
+@pytest.mark.parametrize("options", [{"order": 3}, {"order": 2, "method": "singlestep_fixed"}, {"corrector": "unipc"}], ids=str)
+def test_a_state_replaced_on_arrival_is_used(options):
+    """What arrive returns is the state from there on, at every step and at the last; the caller's x stays as it was."""
+    x, sigmas = start(VE), grid(VE, 5)
+    before = x.clone()
+    last = execute(plan(VE, sigmas, **options), gaussian(VE), x, arrive=lambda y, s, step: y + 1 if step == 5 else None)
+    assert torch.equal(last, execute(plan(VE, sigmas, **options), gaussian(VE), x) + 1)
+    for step in range(5):
+        fixed = torch.full_like(x, 2.0)
+        swap = lambda y, s, i, step=step, fixed=fixed: fixed if i == step else None  # noqa: E731
+        ends = [execute(plan(VE, sigmas, **options), lambda y, s: 0 * y, other, arrive=swap) for other in (x, 3 * x)]
+        assert torch.equal(*ends), "of the state before nothing is left"  # with predictions of 0 all states are multiples of x
+    assert torch.equal(x, before) and torch.equal(fixed, torch.full_like(x, 2.0))
+
+
+def test_walk_hands_out_states_and_takes_predictions():
+    """Driven by hand the generator gives execute's result: it yields (state, sigma), is sent x0, or [x0], and returns the final state."""
+    for options in OPTIONS[:14]:
+        tape, x = plan(FLOW, grid(FLOW, 5), **options), start(FLOW)
+        for wrap in (lambda d: d, lambda d: [d]):
+            run = walk(tape, x, noise=unit(x))
+            sigmas = []
+            state, sigma = next(run)
+            try:
+                while True:
+                    sigmas.append(sigma)
+                    state, sigma = run.send(wrap(gaussian(FLOW)(state, sigma)))
+            except StopIteration as end:
+                assert torch.equal(end.value, execute(tape, gaussian(FLOW), x, noise=unit(x)))
+            assert sigmas == [r.sigma for r in tape.records if isinstance(r, Eval)]
+
+
+def test_walk_takes_a_changed_state():
+    """Sent [x0, state], the run goes on from that state (an inpainting host changes it between steps); the list is emptied."""
+    tape, x = plan(VE, grid(VE, 4), order=2, start="official"), start(VE)
+    run = walk(tape, x)
+    state, sigma = next(run)
+    answer = [gaussian(VE)(2 * state, sigma), 2 * state]
+    run.send(answer)
+    assert answer == []
+    run.close()
+    other = walk(tape, 2 * x)
+    state, sigma = next(other)
+    state, _ = other.send(gaussian(VE)(state, sigma))
+    again = walk(tape, x)
+    first, sigma = next(again)
+    changed, _ = again.send([gaussian(VE)(2 * first, sigma), 2 * first])
+    assert torch.equal(state, changed)
+
+
 # --- cost -----------------------------------------------------------------------------------------------------------------------------
 
 SYNCHRONISING = (
@@ -268,9 +366,15 @@ def ledger(path, n, **options) -> Ledger:
         book.off = False
         return d
 
+    def noise(a, b):
+        book.off = True
+        n = unit(x)(a, b)
+        book.off = False
+        return n
+
     tape = plan(path, grid(path, n), **options)
     with book:
-        execute(tape, denoise, x, mark=lambda step, y, d: None)
+        execute(tape, denoise, x, mark=lambda step, y, d: None, arrive=lambda y, s, step: None, noise=noise)
     return book
 
 
@@ -328,7 +432,7 @@ def test_runs_without_values(options):
     """The whole run works on the meta device, where no tensor has a value: proof that nothing is read."""
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.empty(SHAPE, device="meta", dtype=dtype)
-        out = execute(plan(FLOW, grid(FLOW), **options), gaussian(FLOW), x)
+        out = execute(plan(FLOW, grid(FLOW), **options), gaussian(FLOW), x, noise=unit(x))
         assert out.device.type == "meta" and out.shape == SHAPE and out.dtype == dtype
 
 

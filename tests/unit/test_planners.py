@@ -29,8 +29,11 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+FALLING = st.just(False)
+
+
 @st.composite
-def schedules(draw, rising=st.just(False)):
+def schedules(draw, rising=FALLING):
     """(path, sigmas): 1 to 12 strictly falling or rising sigmas whose λ gaps are log-uniform from 1e-3 to 5; each end infinite or not."""
     path = draw(st.sampled_from([VE, FLOW, VP]))
     gaps = [10 ** draw(st.floats(-3, 0.7)) for _ in range(draw(st.integers(1, 11)))]
