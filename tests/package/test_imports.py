@@ -16,6 +16,7 @@ LAYERS = [
     {"*planner"},
     {"execute"},
     {"adaptive", "official_grid", "official_model"},
+    {"official_run"},
     {"official"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
