@@ -1,6 +1,26 @@
 """Adaptive DPM-Solver-12 and -23 (arXiv 2206.00927, algorithm 3 and appendix C), their ++ and v forms, forwards and inverse.
 
-TODO figures
+Each attempt is one singlestep step by two orders that share their evaluations; their difference is the error that `stepsize` judges.
+It is planned, proven and walked through like any tape (0.6 ms, 1.1 ms for form v), and reads one number from the device.
+
+The batch is coupled: a step is as short as its worst item needs (norm "item"), so an item's picture depends on those beside it within
+the tolerance. Who wants items independent runs them one by one.
+
+Measured on the mixtures toy and image_like, guidance 1 and 7.5, VE (14.6 to 0.029) and flow (0.98 to 0.005), 32 states in batches of 4,
+against the ODE solved finely. Error at the same number of evaluations (25 to 45), over that of the defaults, geometric means:
+
+| | |
+| --- | --- |
+| official code's settings (h_init 0.05, safety 0.9, growth unbounded, no `reuse`), ++; "dpmsolver" | 2.2; 6.0 |
+| k-diffusion's (control pid, norm batch, "dpmsolver", h_init 0.05, no `reuse`) | 5.8 |
+| safety 0.75; 0.65. h_init 0.8; 1.2 | 1.03; 1.00. 1.02; 1.00 |
+| evaluating anew after a rejection (no `reuse`: nothing else changes) | 1.15 |
+| control pid, h_init 0.05; 0.5 | 2.1; 1.11 |
+| solver_type taylor. Algorithm dpmsolver; dpmsolver-v | 1.23. 2.3; 1.8 |
+| order 2; with dpmsolver-v | 11; 5.8 |
+
+The default tolerance costs 22 to 44 evaluations, for an rms error of 0.0004 to 0.004. What it buys is that the error is asked for, not the
+cost: the multistep preset "auto" on karras has 0.4 to 1.1 of its error at 30 evaluations, 0.2 to 0.5 at 45.
 """
 
 import math
@@ -9,14 +29,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .execute import HALF, Denoise, walk
+from .pair import plan_pair
 from .path import ULPS, Path
-from .proof import check
-from .singlestep import FRACTIONS, plan_singlestep
-from .step import check_options, form_of, node_weights, state_weight, terms_of, value
+from .singlestep import plan_singlestep
+from .step import check_options
 from .stepsize import NORMS, controller, error_of
-from .tape import Affine, Claim, Eval, Mark, Record, Tape
+from .tape import Tape
 
-LAMBDA_LOW, LAMBDA_HIGH = -4.0, 5.0  # where the control begins and ends beside λ = -∞ and +∞
+# |λ| where the control begins and ends beside an infinite one, at atol ATOL. The first-order step beyond is in error by a multiple of
+# e^{-2|λ|}: at 4.5 by 6e-5 to 2e-3 from λ = -∞ (more with guidance) and 2e-4 to 4e-4 to +∞, on the models above.
+LAMBDA_END, ATOL = 4.5, 0.0078
 SNAP, SHORTEST = 1e-5, 1e-9  # in λ: no step leaves less than the first; an error that stays at the second is not the step's
 
 
@@ -31,45 +53,6 @@ class AdaptiveInfo:
     sigmas: tuple[float, ...] = ()
     error: float = math.nan
     h: float = math.nan
-
-
-def plan_pair(path: Path, s: float, t: float, *, algorithm: str, order: int, solver_type: str) -> Tape:
-    """One step s → t (finite λ, falling or rising) by two orders that share their evaluations, checked: `order` leads to "x", `order`-1
-    to "low". Mark 0 is the first evaluation; Mark 1, the last record, holds both ends (x, low)."""
-    records: list[Record] = []
-    claims: list[Claim] = []
-    lam_s, h, form = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s), form_of(algorithm, path, s, t)
-    stages = (s, *(path.from_half_logsnr(lam_s + r * h) for r in FRACTIONS[order]))
-    values: list[str] = []
-
-    def step(dst: str, end: float, which: slice, rule: str) -> None:
-        nodes = stages[which]
-        weights = node_weights(path, form, s, end, nodes, rule, (1.0,) * len(nodes))
-        records.append(Affine(dst, terms_of("x", state_weight(path, form, s, end), values[which], weights)))
-        if dst == "x":
-            records.append(Mark(1, "x", "low"))
-        claims.append(Claim(0, len(records), s, end, form, rule, nodes, (1.0,) * len(nodes), dst))
-
-    for j, sigma in enumerate(stages):
-        state = f"y{j}" if j else "x"
-        if j:
-            step(state, sigma, slice(j), "taylor")
-        values.append(f"d{j}")
-        records.append(Eval(f"d{j}", state, sigma))
-        if j == 0:
-            records.append(Mark(0, "x", "d0"))
-        if form != "x0":
-            of_x, of_x0 = value(path, form, sigma)
-            records.append(Affine(f"v{j}", ((state, of_x), (f"d{j}", of_x0))))
-            values[-1] = f"v{j}"
-    of_two = "taylor" if form == "v" else solver_type
-    if order == 2:
-        step("low", t, slice(1), "taylor")
-        step("x", t, slice(2), of_two)
-    else:
-        step("low", t, slice(2), of_two)
-        step("x", t, slice(None) if solver_type == "taylor" else slice(None, None, 2), "taylor")  # first and last: right, as r2 = 2/3
-    return check(Tape(f"adaptive {algorithm} order {order}", path.name, (s, t), tuple(records), tuple(claims)))
 
 
 def adaptive(path: Path, denoise: Denoise, x: Any, sigma_from: float, sigma_to: float, **options: Any) -> tuple[Any, AdaptiveInfo]:
@@ -95,11 +78,12 @@ def walk_adaptive(
     algorithm: str = "dpmsolver++",
     order: int = 3,
     solver_type: str = "dpmsolver",
-    atol: float = 0.0078,
+    atol: float = ATOL,
     rtol: float = 0.05,
-    h_init: float = 0.05,
+    h_init: float = 1.0,
     control: str = "official",
     safety: float | None = None,
+    growth: float | None = None,
     gains: tuple[float, float, float] | None = None,
     norm: str = "item",
     reuse: bool = True,
@@ -113,18 +97,35 @@ def walk_adaptive(
     report: Callable[[float, AdaptiveInfo], None] | None = None,
 ) -> Generator[tuple[Any, float], Any, tuple[Any, AdaptiveInfo]]:
     """Walk from `x` at `sigma_from` to `sigma_to`, falling or rising: yields (state, sigma) where an evaluation is due, is sent the data
-    prediction (or a list of it, which is emptied) and returns (final state, AdaptiveInfo).
+    prediction (or a list of it, which is emptied) and returns (final state, AdaptiveInfo). `x` has any shape, axis 0 counts items.
+
+    `order` 3 compares orders 2 and 3, 2 orders 1 and 2. A step's error is judged against max(`atol`, `rtol`·|x|) (`stepsize.error_of`;
+    `norm`); `h_init` is the first step in λ; `control`, `safety`, `growth`, `gains`: see `stepsize.controller`. `reuse`: a rejected
+    attempt's first evaluation serves the next one; off, the model is called as often as by the codes this is compared to. RuntimeError
+    before an attempt that would need more than `max_evaluations`, where the error is not finite, or does not shrink with the step.
+
+    From λ = -∞ (flow 1, VP ∞), to it, or to σ = 0 goes one first-order step, exact for data at one point; the finite sigmas it joins are
+    `sigma_first` and `sigma_last`, by default at |λ| = 4.5 + log(0.0078/atol)/2 (flow 0.989 and 0.011). A run that lies beyond them is
+    that step only. `done(sigma)` true ends the control early (the official code's tolerance in time).
+
+    Hooks as in `execute.walk`: `project(x0, sigma)`; `mark(step, x, x0)` at the first evaluation of each new state, not again after a
+    rejection; `arrive(x, sigma, step)` at the start, before its evaluation, and after each accepted step; `report(fraction, info)` after
+    each attempt, with the way done in λ, 0 … 1. Any of them may raise. ValueError, one sentence, if an option is out of range.
     """
+    sigma_from, sigma_to = float(sigma_from), float(sigma_to)
     check_options(algorithm=algorithm, solver_type=solver_type)
+    if solver_type == "bh1":
+        raise ValueError("solver_type is bh1, which belongs to UniPC; choose dpmsolver or taylor.")
     _check_run(path, sigma_from, sigma_to, order, atol, rtol, h_init, norm, max_evaluations)
-    propose = controller(order, control, safety, gains)
-    first, last = _finite_ends(path, sigma_from, sigma_to, sigma_first, sigma_last)
+    propose = controller(order, control, safety, growth, gains)
+    first, last = _finite_ends(path, sigma_from, sigma_to, sigma_first, sigma_last, atol)
     sign = 1 if sigma_to < sigma_from else -1
     whole = abs(path.half_logsnr(last) - path.half_logsnr(first))
     dtype = getattr(x, "dtype", None)
     half = str(dtype) in HALF
     x = x.float() if half else x
     info = AdaptiveInfo(sigmas=(sigma_from,), h=h_init)
+    mend = f"raise atol ({atol:g}) or rtol ({rtol:g})"
 
     def marked(y: Any, x0: Any) -> None:
         if mark is not None:
@@ -135,33 +136,33 @@ def walk_adaptive(
         return y if changed is None else changed
 
     x = arrived(x, sigma_from)
-    for s, end, controlled in ((sigma_from, first, False), (first, last, True), (last, sigma_to, False)):
-        if s != end and not controlled:
+    legs = [(sigma_from, first, False), (first, last, True), (last, sigma_to, False)]
+    for end, controlled in [(b, controlled) for a, b, controlled in legs if a != b]:
+        s = info.sigmas[-1]
+        if not controlled:
             tape = plan_singlestep(path, (s, end), algorithm=algorithm, order=1)
             x = yield from walk(tape, x, project=project, mark=lambda _, y, x0: marked(y, x0))
             info = replace(info, evaluations=info.evaluations + 1, sigmas=(*info.sigmas, end))
             x = arrived(x, end)
             if report is not None:
                 report(float(end == sigma_to), info)
+            continue
         before, kept = x, None
-        while s != end and controlled and not (done is not None and done(s)):
+        while s != end and not (done is not None and done(s)):
             lam = path.half_logsnr(s)
             rest = abs(path.half_logsnr(end) - lam)
             h = min(info.h, rest) if control == "official" else info.h
             t = end if h > rest - SNAP else path.from_half_logsnr(lam + sign * h)
             cost = order - (kept is not None)
-            if info.evaluations + cost > max_evaluations:
-                raise RuntimeError(
-                    f"adaptive: max_evaluations is {max_evaluations}, and after {info.evaluations} sigma is {s:.4g} on the way to {sigma_to:.4g}; "
-                    f"raise it, or raise atol ({atol:g}) or rtol ({rtol:g})."
-                )
+            if info.evaluations + cost + (last != sigma_to) > max_evaluations:
+                raise RuntimeError(f"adaptive: max_evaluations is {max_evaluations}, and sigma is still {s:.4g}; raise it, or {mend}.")
             pair = plan_pair(path, s, t, algorithm=algorithm, order=order, solver_type=solver_type)
             high, low, kept = yield from _attempt(pair, x, kept, project, marked)
             error = error_of(low, high, before, atol, rtol, norm)
             if not math.isfinite(error):
                 raise RuntimeError(
-                    f"adaptive: the error of the step from sigma {s:.4g} to {t:.4g} is {error}, so the model or a hook returned values that are "
-                    f"not finite; look there first (half precision overflows), as no atol ({atol:g}) or rtol ({rtol:g}) can mend it."
+                    f"adaptive: the error from sigma {s:.4g} to {t:.4g} is {error}, which atol and rtol cannot mend: the model or a hook "
+                    "returned values that are not finite; look there (half precision overflows)."
                 )
             accepted, h = propose(error, h)
             evaluations = info.evaluations + cost
@@ -173,13 +174,11 @@ def walk_adaptive(
                 kept = kept if reuse else None
                 if h < SHORTEST:
                     raise RuntimeError(
-                        f"adaptive: at sigma {s:.4g} the error stays above the tolerance however short the step, so it is the model's rounding or a "
-                        f"jump in it; raise atol ({atol:g}) or rtol ({rtol:g})."
+                        f"adaptive: at sigma {s:.4g} no step is short enough, so it is the model's rounding or a jump in it; {mend}."
                     )
             del high, low
             if report is not None:
-                done_so_far = 1 - abs(path.half_logsnr(end) - path.half_logsnr(s)) / whole
-                report(done_so_far, info)
+                report(1 - abs(path.half_logsnr(end) - path.half_logsnr(s)) / whole, info)
     return (x.to(dtype) if half else x), info
 
 
@@ -188,15 +187,9 @@ def _attempt(
 ) -> Generator[tuple[Any, float], Any, tuple[Any, Any, Any]]:
     """Walk through `pair` from x; `kept` is the first prediction if it is known. Returns (end of the higher order, of the lower, kept)."""
     lower: list[Any] = []
-
-    def mark(which: int, y: Any, other: Any) -> None:
-        if which == 1:
-            lower.append(other)
-        elif fresh:
-            marked(y, other)
-
     fresh = kept is None
-    run = walk(pair, x, project=project, mark=mark)
+    mark = (lambda _, y, x0: marked(y, x0)) if fresh else None
+    run = walk(pair, x, project=project, mark=mark, arrive=lambda y, *_: lower.append(y))
     del x
     due: Any = next(run)
     try:
@@ -213,22 +206,25 @@ def _attempt(
         return end.value, lower.pop(), kept
 
 
-def _finite_ends(path: Path, a: float, b: float, first: float | None, last: float | None) -> tuple[float, float]:
-    """The sigmas between which the step size is controlled: a and b where λ is finite there, else the given ones or the defaults."""
+def _finite_ends(path: Path, a: float, b: float, first: float | None, last: float | None, atol: float) -> tuple[float, float]:
+    """The sigmas between which the step size is controlled: a and b where λ is finite, else the given ones or the defaults."""
     ends = []
-    for name, given, s, other in (("sigma_first", first, a, b), ("sigma_last", last, b, a)):
-        if math.isfinite(path.half_logsnr(s)):
-            if given is not None:
-                raise ValueError(f"{name} is {given!r}, but the run's end at sigma {s:g} is finite and needs none; leave it out.")
-            ends.append(s)
-            continue
-        if given is not None and not (min(a, b) < given < max(a, b) and math.isfinite(path.half_logsnr(given))):
+    for name, given, s in (("sigma_first", first, a), ("sigma_last", last, b)):
+        lam = path.half_logsnr(s)
+        if given is None:
+            away = max(LAMBDA_END + math.log(ATOL / atol) / 2, 2.0)
+            ends.append(path.from_half_logsnr(math.copysign(away, lam)) if math.isinf(lam) else s)
+        elif math.isfinite(lam):
+            raise ValueError(f"{name} is {given!r}, but the run's end at sigma {s:g} is finite and needs none; leave it out.")
+        elif not (min(a, b) < given < max(a, b) and math.isfinite(path.half_logsnr(given))):
             raise ValueError(f"{name} is {given!r}; choose a noise level between {min(a, b):g} and {max(a, b):g}, or leave it out.")
-        default = path.from_half_logsnr(LAMBDA_HIGH if s == 0 else LAMBDA_LOW)
-        ends.append(default if given is None else given)
-    if (ends[0] - ends[1]) * (a - b) <= 0:  # the run is all within the last stretch before an infinite end: one step
-        return (b, b) if math.isfinite(path.half_logsnr(b)) else (a, a)
-    return ends[0], ends[1]
+        else:
+            ends.append(given)
+    if (ends[0] - ends[1]) * (a - b) > 0:
+        return ends[0], ends[1]
+    if first is not None or last is not None:
+        raise ValueError(f"sigma_first {ends[0]:g} and sigma_last {ends[1]:g} do not follow each other from {a:g} to {b:g}; change one.")
+    return (b, b) if math.isinf(path.half_logsnr(a)) else (a, a)  # all beyond the defaults: one step, which one end takes
 
 
 def _check_run(path, a, b, order, atol, rtol, h_init, norm, max_evaluations) -> None:
@@ -241,9 +237,9 @@ def _check_run(path, a, b, order, atol, rtol, h_init, norm, max_evaluations) -> 
         raise ValueError("sigma_from is 0, where no noise is left to invert; start at the model's smallest sigma, such as 0.03.")
     if path.half_logsnr(a) == path.half_logsnr(b):
         raise ValueError(f"sigma_from and sigma_to are both {a:g}; there is nothing to do between them, so change one.")
-    if isinstance(order, bool) or order not in (2, 3):
+    if not isinstance(order, int) or order not in (2, 3):
         raise ValueError(f"order is {order!r}; adaptive compares two orders, so choose 2 (orders 1 and 2) or 3 (2 and 3).")
-    for name, v, usual in (("atol", atol, 0.0078), ("h_init", h_init, 0.05)):
+    for name, v, usual in (("atol", atol, ATOL), ("h_init", h_init, 1.0)):
         if not 0 < v < math.inf:
             raise ValueError(f"{name} is {v!r}; choose a finite number above 0, such as {usual}.")
     if not 0 <= rtol < math.inf:
