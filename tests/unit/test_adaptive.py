@@ -161,7 +161,7 @@ def test_infinite_ends(name, a, b):
     error of the whole falls with it."""
     path, model, found = PATHS[name], models.toy(), []
     x = start(path, a)
-    right = fine_end(path, model, x, a, b, 600)
+    right = fine_end(path, model, x, a, b, 300)
     for tol in (0.05, 0.005, 0.0005):
         called = []
 
@@ -223,7 +223,7 @@ def test_inverse(name, far):
 def test_image_to_noise_of_a_mixture():
     """The inverse of a finely computed end is the noise it came from, to ten times the tolerance."""
     model, x = models.toy(), start(VE, 14.6)
-    image = fine_end(VE, model, x, 14.6, 0.03, 600)
+    image = fine_end(VE, model, x, 14.6, 0.03, 300)
     noise, _ = adaptive(VE, of(VE, model), image, 0.03, 14.6, atol=1e-4, rtol=1e-4)
     assert errors(noise / 14.6, x / 14.6) < 1e-3
 
