@@ -84,7 +84,7 @@ def _torch_path(x: Any, low: float, high: float, seeds: list[int]) -> Increment:
     w0 = torch.zeros(x.shape[1:], dtype=dtype)
     low = round(low, 6)  # as the tree does itself, which warns of values a rounding outside
     high = max(round(high, 6), low + UNIT)
-    trees = [torchsde.BrownianTree(low, w0, high, entropy=s) for s in seeds]
+    trees: list[Any] = [torchsde.BrownianTree(low, w0, high, entropy=s) for s in seeds]
     device, out = x.device, x.dtype
 
     def increment(a: float, b: float, scale: float) -> Any:
@@ -131,15 +131,15 @@ class Tree:
         """W(t), float64, W(low) = 0."""
         if t in self.known:
             return self.known[t]
-        a, b, cell = self.low, self.high, 0
+        a, b, depth, cell = self.low, self.high, 0, 0
         w_a, w_b = self.known[a], self.known[b]
-        for depth in range(1, self.DEPTH + 2):
+        m, w = a, w_a
+        while m != t:
+            depth += 1
             m = math.sqrt(a) * math.sqrt(b) if depth <= self.DEPTH else t
             if not a < m < b:  # float64 ends here: a narrow range
                 m = t
             w = w_a + (w_b - w_a) * ((m - a) / (b - a)) + math.sqrt((m - a) * (b - m) / (b - a)) * self._normal(depth, cell)
-            if m == t:
-                break
             a, w_a, b, w_b, cell = (a, w_a, m, w, 2 * cell) if t < m else (m, w, b, w_b, 2 * cell + 1)
         while len(self.known) > 6:  # the two ends and the newest: a solver asks for neighbours
             self.known.pop(next(k for k in self.known if k not in (self.low, self.high)))

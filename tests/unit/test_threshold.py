@@ -117,6 +117,7 @@ def test_quiet_items_are_only_scaled():
     np.testing.assert_array_equal(dynamic_threshold(quiet, max_value=0.5), 2 * quiet)
     loud = batch(2, 100)
     np.testing.assert_array_equal(dynamic_threshold(loud, ceiling=1.0), np.clip(loud, -1, 1))
+    np.testing.assert_array_equal(dynamic_threshold(torch.from_numpy(loud), ceiling=1.0), np.clip(loud, -1, 1))
     np.testing.assert_array_equal(dynamic_threshold(np.zeros((0, 4))), np.zeros((0, 4)))
 
 
