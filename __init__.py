@@ -17,7 +17,7 @@ if __name__ == "dpm_solver_ext":
         "NoiseScheduleVP": "solvers.official_schedule", "model_wrapper": "solvers.official_model", "DPM_Solver": "solvers.official",
         "DPMSolverSampler": "interop.ldm", "DPMSolverExtScheduler": "interop.diffusers_scheduler",
     }  # fmt: skip
-    __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
+    __all__ = [*(n for n, home in _HOME.items() if home.startswith("solvers")), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
     def __getattr__(name: str):
         """Names of the library, imported when first asked for."""
@@ -28,7 +28,7 @@ if __name__ == "dpm_solver_ext":
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
     def __dir__() -> list[str]:
-        return sorted(__all__)
+        return sorted([*_HOME, "__version__"])
 
 else:
     from .nodes.register import register

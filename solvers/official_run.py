@@ -58,7 +58,7 @@ def run(
             start, end = line.sigmas([t_start, t_end])
             options = {"algorithm": solver.algorithm_type, "order": order, "solver_type": solver_type, "atol": atol, "rtol": rtol}
             if not solver.exact:  # the official code starts small, grows at will, and evaluates the start of a rejected step again
-                options |= {"h_init": 0.05, "safety": 0.9, "growth": math.inf, "reuse": False}
+                options |= {"h_init": 0.05, "safety": 0.9, "growth": math.inf, "h_max": math.inf, "scaled": False, "reuse": False}
                 options["done"] = lambda s: abs(line.at(s)[0] - t_end) <= T_ERR
             y, info = adaptive(line.path, denoise, _times(widened(x), 1 / line.at(start)[1]), start, end, **options, **hooks)
             taken = info.accepted

@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 from .path import PATHS, Path
-from .step import FLOOR, POWER, is_open
+from .step import FLOOR, POWER
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
@@ -257,7 +257,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
         wanted = np.where(one_point, C, np.nan_to_num(np.where(absent, 1.0, at[:, None] - roots).prod(1)))
         wanted = np.where(of_noise, N, wanted)
         for form, here in by_form.items():
-            if here.any() and not is_open(path, sigma):
+            if here.any() and path.alpha(sigma) > 0:
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
         return wanted
 

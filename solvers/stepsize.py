@@ -15,15 +15,18 @@ NORMS = ("item", "batch")
 Controller = Callable[[float, float], tuple[bool, float]]  # (error, step size) -> (accepted, next step size)
 
 
-def error_of(low: Any, high: Any, before: Any, atol: float, rtol: float, norm: str) -> float:
+def error_of(low: Any, high: Any, before: Any, atol: float, rtol: float, norm: str, scales: tuple[float, float] = (1.0, 1.0)) -> float:
     """rms of (high - low) / max(atol, rtol·max(|low|, |before|)): of the worst item ("item"; axis 0 counts items), or over all ("batch").
+
+    `before` is divided by the first of `scales`, the ends by the second, before anything else.
 
     The arrays have one shape and type (torch, NumPy, JAX). Reads one number from the device: an attempt's only synchronisation.
     TypeError, one sentence, under jax.jit, where no number can be read.
     """
-    size = abs(before)
+    at, to = scales
+    size = abs(before) * (to / at)
     size = size + (abs(low) - size).clip(min=0)  # the larger of both, by methods that every array type has
-    ratio = (high - low) / (size * rtol).clip(min=atol)
+    ratio = (high - low) / (size * rtol).clip(min=atol * to)
     items = ratio.shape[0] if norm == "item" and ratio.ndim else 1
     worst = (ratio * ratio).reshape(items, -1).mean(1).max()
     try:
