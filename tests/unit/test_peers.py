@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from dpm_solver_ext.solvers import schedule
+from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.presets import PRESETS
+from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.singlestep import fast_orders, plan_singlestep
 from dpm_solver_ext.tests import models
-from dpm_solver_ext.tests.unit.grids import run
+from dpm_solver_ext.tests.unit.grids import comfy_normal, errors, fine_end, problem, run
 
 # --- k-diffusion ----------------------------------------------------------------------------------------------------------------------
 
@@ -82,25 +84,146 @@ def test_order_one_is_euler(kdiffusion, algorithm):
     for sigmas in (schedule.karras(12, 14.6, 0.03), schedule.exponential(7, 80.0, 0.002), [10.0, 9.0, 0.5, 0.01, 0.0]):
         x = states() * sigmas[0]
         want = kdiffusion.sample_euler(as_kdiffusion(model), *tensors(x, sigmas), disable=True)
-        for method in ("multistep", "singlestep"):
+        for method in ("multistep", "singlestep", "singlestep_fixed"):
             got = run(VE, model, sigmas, x, algorithm=algorithm, order=1, method=method)
             np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-11)
 
 
-def test_singlestep_two_is_kdiffusions_dpm2(kdiffusion):
-    """DPM-Solver++(2S) with midpoint stages equals k-diffusion's sample_dpmpp_2s_ancestral without noise (eta = 0), to 1e-11."""
-    model, sigmas = models.toy(), schedule.karras(9, 14.6, 0.03)
+@pytest.fixture()
+def double():
+    """k-diffusion makes its own numbers in torch's default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def noise_of(sigma_from: float, sigma_to: float) -> np.ndarray:
+    """Unit noise that depends on its interval only, so that two samplers agree if they ask for the same intervals."""
+    seed = [round(1e5 * (50 + math.log(float(s)))) for s in (sigma_from, sigma_to)]
+    return np.random.default_rng(seed).standard_normal((8, 8))
+
+
+def torch_noise(sigma_from, sigma_to):
+    return torch.from_numpy(noise_of(sigma_from, sigma_to))
+
+
+def uneven(n: int) -> list[float]:
+    """n steps to σ = 0 whose λ steps differ by up to 2."""
+    lam = np.cumsum([1 + 0.33 * (-1) ** i for i in range(n)])
+    return [float(v) for v in 14.6 * np.exp(-6.0 * (lam - lam[0]) / max(lam[-1], 1))] + [0.0]
+
+
+SAMPLERS = {
+    "sample_dpmpp_2s_ancestral": ({}, {"order": 2, "method": "singlestep_fixed", "noise_rule": "renoise"}),
+    "sample_dpmpp_sde": ({}, {"order": 2, "method": "singlestep_fixed", "noise_rule": "ancestral"}),
+    "sample_dpmpp_2m_sde midpoint": ({"solver_type": "midpoint"}, {"order": 2, "start": "official", "final_rule": "none"}),
+    "sample_dpmpp_2m_sde heun": (
+        {"solver_type": "heun"},
+        {"order": 2, "solver_type": "taylor", "start": "official", "final_rule": "none"},
+    ),
+    "sample_dpmpp_3m_sde": ({}, {"order": 3, "solver_type": "official_taylor", "start": "official", "final_rule": "none"}),
+}
+
+
+@pytest.mark.parametrize("eta, s_noise", [(0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (0.7, 1.2), (1.0, 0.8)])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_kdiffusions_stochastic_samplers(kdiffusion, double, name, eta, s_noise):
+    """2s_ancestral, dpmpp_sde, 2m_sde (both types) and 3m_sde equal ours in float64 to 1e-9 with the same noise by interval, at guidance 4,
+    from one step to σ = 0 to 16 (with one the multistep ones crash there), on karras and on uneven sigmas; the model is called at the same.
+    """
+    model = models.toy(4.0)
+    theirs, ours = SAMPLERS[name]
+    counts = (2, 3, 9, 16) if "m_sde" in name else (1, 2, 3, 9, 16)
+    for sigmas in [schedule.karras(n, 14.6, 0.03) for n in counts] + [uneven(7)]:
+        x, called, asked = states() * sigmas[0], [], []
+        sample = getattr(kdiffusion, name.split()[0])
+        options = {"eta": eta, "s_noise": s_noise, "noise_sampler": torch_noise, "disable": True} | theirs
+        want = sample(as_kdiffusion(model, called), *tensors(x, sigmas), **options).numpy()
+
+        class Watch:
+            def denoise(self, path, y, s, asked=asked):
+                asked.append(s)
+                return model.denoise(path, y, s)
+
+        got = run(VE, Watch(), sigmas, x, noise_of, eta=eta, s_noise=s_noise, **ours)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(asked, called, rtol=1e-10)
+
+
+def fast_grid(evaluations: int, top: float, low: float) -> list[float]:
+    return [float(v) for v in np.exp(np.linspace(math.log(top), math.log(low), len(fast_orders(evaluations, 3)) + 1))]
+
+
+def dpm_fast(evaluations: int, sigmas, x, model, eta=0.0, s_noise=1.0):
+    """k-diffusion's sample_dpm_fast by our planner: all but the last step with noise, as its last one may not go below sigma_min."""
+    orders, options = fast_orders(evaluations, 3), {"algorithm": "dpmsolver", "order": 3}
+    denoise = lambda y, s: model.denoise(VE, y, s)  # noqa: E731
+    noisy = {"eta": eta, "s_noise": s_noise, "noise_rule": "renoise"}
+    if eta:
+        x = execute(plan_singlestep(VE, sigmas[:-1], orders=orders[:-1], **options, **noisy), denoise, x, noise=noise_of)
+        orders, sigmas = orders[-1:], sigmas[-2:]
+    return execute(plan_singlestep(VE, sigmas, orders=orders, **options), denoise, x)
+
+
+@pytest.mark.parametrize("eta, s_noise", [(0.0, 1.0), (0.4, 1.0), (1.0, 0.9)])
+def test_kdiffusions_dpm_fast(kdiffusion, double, eta, s_noise):
+    """sample_dpm_fast of 1 to 11 evaluations equals our singlestep tapes with fast_orders on even λ, without and with noise, to 1e-11."""
+    model = models.toy()
+    for evaluations in range(1, 12):
+        sigmas, called = fast_grid(evaluations, 14.6, 0.03), []
+        x = states() * sigmas[0]
+        want = kdiffusion.sample_dpm_fast(
+            as_kdiffusion(model, called),
+            torch.from_numpy(x),
+            0.03,
+            14.6,
+            evaluations,
+            disable=True,
+            eta=eta,
+            s_noise=s_noise,
+            noise_sampler=torch_noise,
+        )
+        assert len(called) == evaluations
+        got = dpm_fast(evaluations, sigmas, x, model, eta, s_noise)
+        np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-11)
+
+
+def test_kdiffusions_dpm_fast_stops_at_sigma_min(kdiffusion, double):
+    """k-diffusion's dpm_fast ends at sigma_min; on a schedule that ends at 0 ours adds an evaluation and takes the prediction: the same run
+    and a last step. Neither is nearer the ODE's end in general: toy, to 0.1, 16 evaluations .0125 theirs, .0205 ours; 40 .0221, .0193.
+    """
+    model, sigmas = models.toy(), fast_grid(16, 14.6, 0.1)
+    x = states() * 14.6
+    theirs = kdiffusion.sample_dpm_fast(as_kdiffusion(model), torch.from_numpy(x), 0.1, 14.6, 16, disable=True).numpy()
+    tape = plan_singlestep(VE, [*sigmas, 0.0], algorithm="dpmsolver", order=3, orders=[*fast_orders(16, 3), 1])
+    ours = execute(tape, lambda y, s: model.denoise(VE, y, s), x)
+    assert tape.evaluations == 17
+    np.testing.assert_allclose(ours, model.denoise(VE, theirs, 0.1), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_the_third_order_weights_of_3m_sde(kdiffusion, double, guidance):
+    """At eta = 0 sample_3m_sde takes half of the second derivative (order 2); our third order with exact weights and the corrected start is
+    nearer the exact end of the ODE."""
+    model, sigmas = models.toy(guidance), fast_grid(3 * 63, 5.0, 0.2)
     x = states() * sigmas[0]
-    want = kdiffusion.sample_dpmpp_2s_ancestral(
-        as_kdiffusion(model),
-        torch.from_numpy(x),
-        torch.tensor(sigmas, dtype=torch.float64),
-        disable=True,
-        eta=0.0,
-        noise_sampler=lambda a, b: 0.0,
-    )
-    got = run(VE, model, sigmas, x, order=2, method="singlestep")
-    np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-11)
+    right = fine_end(VE, model, x, sigmas[0], sigmas[-1], 600)
+    theirs = kdiffusion.sample_dpmpp_3m_sde(as_kdiffusion(model), *tensors(x, sigmas), disable=True, eta=0.0, noise_sampler=torch_noise)
+    ours = run(VE, model, sigmas, x, order=3)
+    a, b = errors(ours, right), errors(theirs.numpy(), right)
+    assert a < 0.4 * b and b > 1e-5, (a, b)
+
+
+def test_the_smooth_rule_where_the_last_step_is_long(kdiffusion):
+    """On ComfyUI's `normal` the last finite λ step is far longer than the one before: there 2M extrapolates over it, the smooth rule does
+    not, and is nearer the exact end (image-like data: .062 for .085 at 12 steps, .033 for .055 at 20; karras: the same solver, above)."""
+    model, x, right = problem("image", "ve")
+    for steps, ratio in ((8, 0.95), (12, 0.8), (20, 0.7)):
+        sigmas = comfy_normal(VE, steps)
+        theirs = kdiffusion.sample_dpmpp_2m(as_kdiffusion(model), *tensors(x, sigmas), disable=True).numpy()
+        ours = errors(run(VE, model, sigmas, x, **PRESETS["dpmpp_2m"]), right)
+        assert ours < ratio * errors(theirs, right), (steps, ours, errors(theirs, right))
 
 
 def test_kdiffusions_schedules(kdiffusion):
@@ -197,7 +320,7 @@ def test_diffusers_singlestep(algorithm):
     theirs = diffusers_run(
         diffusers.DPMSolverSinglestepScheduler, VP, model, sigmas, x, algorithm_type=algorithm, solver_order=2, solver_type="midpoint"
     )
-    ours = run(VP, model, sigmas[::2], x, algorithm=algorithm, order=2, method="singlestep")
+    ours = run(VP, model, sigmas, x, algorithm=algorithm, order=2, method="singlestep")
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 
@@ -229,15 +352,6 @@ class OfficialSchedule:
         p = 2 if skip == "time_quadratic" else 1
         times = np.linspace(1.0, self.end ** (1 / p), n + 1) ** p
         return [self.sigma(float(t)) for t in times]
-
-
-def official_orders(steps: int, order: int) -> list[int]:
-    """How the official singlestep solver spends its evaluations."""
-    if order == 2:
-        return [2] * (steps // 2) + [1] * (steps % 2)
-    if steps % 3 == 0:
-        return [3] * (steps // 3 - 1) + [2, 1]
-    return [3] * (steps // 3) + [steps % 3]
 
 
 @functools.cache
@@ -278,9 +392,6 @@ def threshold(limit: float):
 @pytest.mark.parametrize("key", COVERED)
 def test_golden_vectors(key):
     """Our planner with the official options gives what the official float64 code returned, to 1e-9."""
-    from dpm_solver_ext.solvers.execute import execute
-    from dpm_solver_ext.solvers.presets import plan
-
     record, data = golden_records()[key], models.golden()
     edm, mini = "edm" in record["problem"], "mini" in record["problem"]
     path = VE if edm else VP
@@ -311,22 +422,16 @@ def test_golden_vectors(key):
 
     common = {"algorithm": record["algo"], "solver_type": record.get("solver_type", "dpmsolver")}
     if record.get("method") == "singlestep":
-        orders = official_orders(steps, order)
-        sigmas, place = grid(len(orders)), 0
-        for p, group in itertools.groupby(orders):
-            n = len(list(group))
-            part = sigmas[place : place + n + 1]
-            solver_type = "taylor" if p == 3 and common["solver_type"] == "taylor" else common["solver_type"]
-            x = execute(plan(path, part, algorithm=common["algorithm"], solver_type=solver_type, order=p, method="singlestep"), denoise, x)
-            place += n
+        orders = fast_orders(steps, order)
+        tape = plan_singlestep(path, grid(len(orders)), **common, order=order, orders=orders)
     else:
-        sigmas = grid(steps)
         rule = "official" if record.get("lower_order_final", True) else "none"
         if order == 3:
-            common["solver_type"] = "official"
-        x = execute(plan(path, sigmas, **common, order=order, start="official", final_rule=rule), denoise, x, project=project)
-        if record.get("denoise_to_zero"):
-            x = denoise(x, sigmas[-1])
+            common["solver_type"] = {"dpmsolver": "official", "taylor": "official_taylor"}[common["solver_type"]]
+        tape = plan(path, grid(steps), **common, order=order, start="official", final_rule=rule)
+    x = execute(tape, denoise, x, project=project)
+    if record.get("denoise_to_zero"):
+        x = denoise(x, tape.sigmas[-1])
     assert len(calls) == record["nfe"]
     want = data[key + ".out"]
     got = idct(x) if mini else x
@@ -352,10 +457,79 @@ def idct(c):
     return (_dct_matrix().T @ c.reshape(-1, 4, 8, 8) @ _dct_matrix()).reshape(-1, 256)
 
 
+UNIPC_TYPES = {"bh1": "bh1", "bh2": "dpmsolver", "vary_coeff": "taylor"}
+UNIPC = [key for key, record in golden_records().items() if record["impl"] == "uni_pc"]
+HOSTS = [key for key, record in golden_records().items() if record["impl"] in ("kd", "comfy") and "dpmpp_2m.." not in key]
+
+
+def test_every_key_of_unipc_and_the_hosts_is_covered():
+    """No golden run of uni_pc, k-diffusion or ComfyUI is left out: those below, and the two of sample_dpmpp_2m at the end of this file."""
+    records = golden_records()
+    left = {key for key, r in records.items() if r["impl"] not in ("dpm_solver_pytorch", "dpm_solver_v3")} - set(UNIPC) - set(HOSTS)
+    assert left == {"comfy.sample_dpmpp_2m..eta0.0.vp", "comfy.sample_dpmpp_2m..eta0.0.flow"}
+    assert len(UNIPC) == 9 and len(HOSTS) == 15
+
+
+@pytest.mark.parametrize("key", UNIPC)
+def test_golden_unipc(key):
+    """UniPC of orders 1 to 3, bh1, bh2 and the faulty vary_coeff (as corrector "official"), by data and by noise, to 1e-12."""
+    record, data, model = golden_records()[key], models.golden(), models.toy()
+    variant = record.get("variant", "bh1")
+    tape = plan(
+        VP,
+        OfficialSchedule("discrete").grid(record.get("skip_type", "time_uniform"), record["steps"]),
+        algorithm="dpmsolver" if record.get("algo") == "noise_prediction" else "dpmsolver++",
+        order=record["order"],
+        solver_type=UNIPC_TYPES[variant],
+        start="official",
+        final_rule="official",
+        corrector="official" if variant == "vary_coeff" else "unipc",
+    )
+    assert tape.evaluations == record["nfe"]
+    got = execute(tape, lambda y, s: model.denoise(VP, y, s), data["toy.noise"].reshape(4, 8))
+    np.testing.assert_allclose(got, data[key + ".out"].reshape(4, 8), rtol=0, atol=1e-12)
+
+
+def shifted(sigma: float, shift: float = 3.0) -> float:
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+@pytest.mark.parametrize("key", HOSTS)
+def test_golden_samplers_of_the_hosts(key):
+    """k-diffusion's and ComfyUI's stochastic samplers with the recorded noise, to 1e-12, at the recorded sigmas.
+
+    From flow σ = 1 ComfyUI starts its SDE samplers at the time 1 - 1e-4 of the shifted schedule instead, and 2s_ancestral takes the first
+    step by the prediction at a stage at 0.9999 alone: the one step done by hand here. Ours from 1 itself is in test_ends.
+    """
+    record, data, model = golden_records()[key], models.golden(), models.toy()
+    flow, name = record["problem"] == "flow", record["fn"]
+    path, sigmas = (FLOW, data["sigmas.flow_sgm10"]) if flow else (VE, data["sigmas.karras10"])
+    sigmas = [float(s) for s in sigmas]
+    x, noise = data["toy.noise"].reshape(4, 8) * sigmas[0], iter(data["sde.noise"].reshape(-1, 4, 8))
+    options = dict(SAMPLERS[f"{name} heun" if "heun" in key else f"{name} midpoint" if "2m_sde" in key else name][1], eta=record["eta"])
+    asked = []
+
+    def denoise(y, s):
+        asked.append(s)
+        return model.denoise(path, y, s)
+
+    if flow and name == "sample_dpmpp_2s_ancestral":
+        options["noise_rule"], (s, t) = "renoise_flow", sigmas[:2]
+        down = t * (1 + (t / s - 1) * record["eta"])
+        stage = 0.9999 * x + 0.0001 * denoise(x, s)
+        x = down * x + (1 - down) * denoise(stage, 0.9999)
+        scale = (1 - t) / (1 - down)
+        x, sigmas = scale * x + math.sqrt(t**2 - (scale * down) ** 2) * next(noise), sigmas[1:]
+    elif flow:
+        sigmas[0] = shifted(1 - 1e-4)
+    got = execute(plan(path, sigmas, **options), denoise, x, noise=lambda a, b: next(noise))
+    np.testing.assert_allclose(got, data[key + ".out"].reshape(4, 8), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(asked, data[key + ".t"].ravel(), rtol=1e-13)
+    assert len(asked) == record["nfe"]
+
+
 def test_comfyui_on_karras_and_on_flow():
     """ComfyUI's recorded dpmpp_2m: equal on karras (1e-10); on flow it takes λ = -log σ, so ours differs, and is nearer the exact end."""
-    from dpm_solver_ext.tests.unit.grids import fine_end
-
     data, model = models.golden(), models.toy()
     noise = data["toy.noise"].reshape(4, 8)
     sigmas = data["sigmas.karras10"]
