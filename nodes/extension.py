@@ -95,7 +95,8 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                 io.Combo.Input("solver_type", options=list(CHOICES["solver_type"]), default="dpmsolver", tooltip=(
                     "Leave it, unless you match another program. dpmsolver: the papers' recommendation (bh2 of UniPC, midpoint of the SDE "
                     "samplers). taylor: integrates the slope exactly (heun of the SDE samplers). bh1: UniPC's other variant, at order 2. "
-                    "official: also copies the official third-order weights, and with eta those of dpmpp_3m_sde.")),
+                    "official: also copies the official code's third-order weights; official_taylor: those with taylor, as the built-in "
+                    "dpmpp_3m_sde has them.")),
                 io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
                     "For multistep. corrected: the first step is taken again once the second model call is there, for free. official: the "
                     "papers' first-order start; take it to match other programs, and for SDE. extra: spends 2 more model calls at order 3 "

@@ -217,13 +217,14 @@ def schedule(patcher, name, steps):
 
 
 def sample(
-    patcher, how, sigmas, noise, latent=None, mu=MU_POS, mu_neg=MU_NEG, cfg=1.0, mask=None, callback=None, positive=None, negative=None
+    patcher, how, sigmas, noise, latent=None, mu=MU_POS, mu_neg=MU_NEG, cfg=1.0, mask=None, callback=None, positive=None, negative=None,
+    seed=0,
 ):  # fmt: skip
     """One real run, what the node SamplerCustom does. how: dropdown name or SAMPLER object. Returns the LATENT tensor of the host."""
     latent = torch.zeros_like(noise) if latent is None else latent
     return comfy.sample.sample_custom(
         patcher, noise, cfg, sampler(how) if isinstance(how, str) else how, sigmas, positive or cond(mu), negative or cond(mu_neg),
-        latent, noise_mask=mask, callback=callback, disable_pbar=True, seed=0)  # fmt: skip
+        latent, noise_mask=mask, callback=callback, disable_pbar=True, seed=seed)  # fmt: skip
 
 
 def exact(patcher, sigmas, noise, latent=None, mu=MU_POS, mu_neg=MU_NEG, cfg=1.0):

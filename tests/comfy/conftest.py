@@ -15,13 +15,24 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SAMPLERS = ("dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext")
+OURS = ("dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext")
+SINGLESTEP = ("dpmpp_2s_ext", "dpmpp_3s_ext", "dpm_fast_ext")
+SDE = ("dpmpp_2m_sde_ext", "dpmpp_3m_sde_ext", "dpmpp_sde_ext")
+SAMPLERS = (*OURS, *SINGLESTEP, "dpm_adaptive_ext", "unipc_ext", *SDE)  # in the order of registration
+# argument of a test: the dropdown entries that it runs with, one a test
+GROUPS = {
+    "ours": OURS,  # the measured ones, for the wide sweeps
+    "ode": (*OURS, *SINGLESTEP, "unipc_ext"),  # one model call a step, and an exact end
+    "sde": SDE,
+    "steady": tuple(n for n in SAMPLERS if n != "dpm_adaptive_ext"),  # takes the schedule's steps, each with one callback
+    "every": SAMPLERS,
+}
 SCHEDULERS = ("dpm_auto_ext", "dpm_logsnr_ext", "dpm_time_uniform_ext", "dpm_time_quadratic_ext")
 
 
 def pytest_generate_tests(metafunc):
-    """`ours` and `our_schedule` as arguments run a test once per dropdown entry of ours."""
-    for argument, names in (("ours", SAMPLERS), ("our_schedule", SCHEDULERS)):
+    """`our_schedule` and the groups as arguments run a test once per dropdown entry."""
+    for argument, names in (*GROUPS.items(), ("our_schedule", SCHEDULERS)):
         if argument in metafunc.fixturenames:
             metafunc.parametrize(argument, names)
 

@@ -14,10 +14,10 @@ PURE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("preset, name", [("auto", "dpm_auto_ext"), ("dpmpp_2m", "dpmpp_2m_ext"), ("dpmpp_3m", "dpmpp_3m_ext")])
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
-def test_presets_are_the_dropdown_entries(analytic, build_node, preset, name, kind):
+def test_presets_are_the_dropdown_entries(analytic, build_node, every, kind):
     """One meaning per name: the node's preset and the dropdown entry give the same bits."""
+    name, preset = every, {"dpm_auto_ext": "auto"}.get(every, every.removesuffix("_ext"))
     patcher = analytic.build(kind, analytic.MIXTURE)
     sigmas, noise = analytic.schedule(patcher, "normal", 11), analytic.noise_for(analytic.latent_shape(patcher))
     from_node = analytic.sample(patcher, build_node("DPMSolverSamplerExt", preset=preset), sigmas, noise)
@@ -50,8 +50,9 @@ def test_widgets_act_only_in_custom(analytic, build_node):
 
 
 OPTIONS = {
-    "algorithm": ("dpmsolver++", "dpmsolver", "dpmsolver-v"), "order": (1, 2, 3), "method": ("multistep", "singlestep"),
-    "solver_type": ("dpmsolver", "taylor"), "start": ("corrected", "official"), "final_rule": ("smooth", "official", "none"),
+    "algorithm": ("dpmsolver++", "dpmsolver", "dpmsolver-v"), "order": (1, 2, 3),
+    "method": ("multistep", "singlestep", "singlestep_fixed"), "solver_type": ("dpmsolver", "taylor"), "start": ("corrected", "official"),
+    "final_rule": ("smooth", "official", "none"),
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_every_combination(analytic, build_node, values):
         sigmas, noise = analytic.schedule(patcher, schedule, 18), analytic.noise_for(analytic.latent_shape(patcher))
         out = analytic.sample(patcher, how, sigmas, noise)
         calls = len(analytic.network(patcher).calls)
-        assert calls == 18 if chosen["method"] == "multistep" else 18 <= calls <= 18 * chosen["order"]
+        assert 18 <= calls <= 18 * chosen["order"] if chosen["method"] == "singlestep_fixed" else calls == 18
         rough = chosen["order"] == 1 or chosen["algorithm"] == "dpmsolver"
         assert analytic.error(patcher, out, sigmas, noise) < (0.15 if rough else 0.06), kind
 
@@ -89,7 +90,7 @@ def test_first_order_is_euler_in_disguise(analytic, build_node):
     assert (mine - peer).abs().max() <= 2e-5
 
 
-@pytest.mark.parametrize("order", [0, 4, -1])
+@pytest.mark.parametrize("order", [0, 5, -1])
 def test_order_out_of_range(analytic, build_node, order):
     """The API can be driven past the widget's limits by other packs: one sentence, no model call."""
     patcher = analytic.build("eps")
@@ -100,12 +101,21 @@ def test_order_out_of_range(analytic, build_node, order):
     assert not analytic.network(patcher).calls
 
 
-@pytest.mark.parametrize("name", ["preset", "algorithm", "method", "solver_type", "start", "final_rule"])
-def test_unknown_choice(build_node, name):
+@pytest.mark.parametrize("node_id, names", [
+    ("DPMSolverSamplerExt", ["preset", "algorithm", "method", "solver_type", "start", "final_rule"]),
+    ("DPMSolverSamplerAdvancedExt", [
+        "algorithm", "method", "solver_type", "start", "final_rule", "corrector", "noise_rule", "thresholding",
+    ]),
+])  # fmt: skip
+def test_unknown_choice(build_node, node_id, names):
     """The host does not check combo values of V3 nodes: the node does, in one sentence with the name and the value."""
-    with pytest.raises(ValueError, match=rf"^[^\n]*{name}[^\n]*$") as error:
-        build_node("DPMSolverSamplerExt", **{"preset": "custom", name: "from the future"})
-    assert "from the future" in str(error.value)
+    for name in names:
+        more = {"preset": "custom"} if node_id == "DPMSolverSamplerExt" else {"corrector": "none", "eta": 0.5, "algorithm": "dpmsolver++"}
+        if name == "noise_rule":
+            more["method"] = "singlestep"
+        with pytest.raises(ValueError, match=rf"^[^\n]*{name}[^\n]*$") as error:
+            build_node(node_id, **more | {name: "from the future"})
+        assert "from the future" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["eps", "v", "zsnr", "edm", "v_edm", "cosmos", "sd3", "aura", "flux", "schnell"])
@@ -150,6 +160,24 @@ def test_sigma_range_widgets(analytic, build_node, schedule):
     assert float(sigmas[-2]) == pytest.approx(0.1, rel=1e-5) or (schedule == "auto" and float(sigmas[-2]) > 0.1)
 
 
+@pytest.mark.parametrize("kind", ["eps", "zsnr", "edm", "sd3", "flux"])
+@pytest.mark.parametrize("schedule", ["auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential"])
+def test_final_sigma(analytic, build_node, schedule, kind, models):
+    """sigma_min in place of 0: as many steps, strictly falling, the last value the model's least noise level; also cut by denoise and with
+    the widget sigma_min. zero is what it always was."""
+    patcher = models(kind)
+    low = float(patcher.get_model_object("model_sampling").sigma_min)
+    for steps in (1, 2, 9):
+        sigmas = build_node("DPMSolverSchedulerExt", schedule=schedule, steps=steps, model=patcher, final_sigma="sigma_min")
+        assert sigmas.shape == (steps + 1,) and (sigmas.diff() < 0).all() and float(sigmas[-1]) == pytest.approx(low, rel=1e-5)
+    part = build_node(
+        "DPMSolverSchedulerExt", schedule=schedule, steps=5, denoise=0.5, sigma_min=2 * low, model=patcher, final_sigma="sigma_min"
+    )
+    assert part.shape == (6,) and float(part[-1]) == pytest.approx(2 * low, rel=1e-5)
+    plain = build_node("DPMSolverSchedulerExt", schedule=schedule, steps=9, model=patcher)
+    assert torch.equal(plain, build_node("DPMSolverSchedulerExt", schedule=schedule, steps=9, model=patcher, final_sigma="zero"))
+
+
 def test_manual_sigmas(build_node):
     """A typed list is taken as it is."""
     sigmas = build_node("DPMSolverSchedulerExt", schedule="manual", manual_sigmas="14.6, 5, 2.5, 1, 0.3, 0")
@@ -160,7 +188,7 @@ def test_manual_sigmas(build_node):
     {"schedule": "manual", "manual_sigmas": "5, five, 0"}, {"schedule": "manual", "manual_sigmas": "5, 6, 0"},
     {"schedule": "manual", "manual_sigmas": "nan, 1, 0"}, {"schedule": "manual", "manual_sigmas": "1, -1"},
     {"schedule": "logSNR", "steps": 0}, {"schedule": "karras", "steps": -3},
-    {"schedule": "karras", "sigma_max": 0.1, "sigma_min": 5.0}, {"schedule": "no such schedule"},
+    {"schedule": "karras", "sigma_max": 0.1, "sigma_min": 5.0}, {"schedule": "no such schedule"}, {"final_sigma": "no such end"},
 ], ids=str)  # fmt: skip
 def test_bad_schedules(build_node, inputs):
     """One sentence for what cannot be a schedule."""

@@ -51,9 +51,10 @@ def test_second_load_changes_nothing(host, pack, tmp_path):
 
 def test_nodes(host, pack):
     """The ids are for ever: saved workflows name them. Display names are what users search for."""
-    assert set(pack.nodes) == {"DPMSolverSamplerExt", "DPMSolverSchedulerExt"}
+    assert set(pack.nodes) == {"DPMSolverSamplerExt", "DPMSolverSchedulerExt", "DPMSolverSamplerAdvancedExt"}
     names = host.nodes.NODE_DISPLAY_NAME_MAPPINGS
     assert names["DPMSolverSamplerExt"] == "DPM-Solver Sampler (ext)"
+    assert names["DPMSolverSamplerAdvancedExt"] == "DPM-Solver Sampler Advanced (ext)"
     assert names["DPMSolverSchedulerExt"] == "DPM-Solver Scheduler (ext)"
     for node_id, node in pack.nodes.items():
         assert node.__name__ == node_id, "ComfyUI-Manager's scanner takes the class name for the id"
@@ -66,3 +67,28 @@ def test_web_directory(host, pack):
     assert pack.module.WEB_DIRECTORY == "./web"
     folder = pack.path / "web"
     assert not folder.exists() or host.nodes.EXTENSION_WEB_DIRS["my-pack"] == str(folder)
+
+
+def test_help_pages(host, pack):
+    """The front end shows web/docs/<node id>.md as a node's help: every node has one, and it names every input and every choice."""
+    for node_id, node in pack.nodes.items():
+        text = (pack.path / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+        for section, entries in node.INPUT_TYPES().items():
+            for name, (_, *rest) in entries.items() if section != "hidden" else ():
+                options = rest[0].get("options", []) if rest else []
+                missing = [word for word in (name, *options) if word not in text]
+                assert not missing, (node_id, missing)
+
+
+def test_recipes_in_the_help_are_the_presets(host, pack):
+    """The table that says how to set the advanced node to a preset, to change one thing of it, says what the presets are."""
+    presets = sys.modules[f"{pack.module.__name__}.solvers.presets"]
+    lines = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8").splitlines()
+    names = [c.strip() for c in next(line for line in lines if line.startswith("| preset |")).split("|")[2:-1]]
+    rows = {row[0]: row[1:] for line in lines if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}
+    usual = {"method": "multistep", "start": "corrected", "corrector": "none", "eta": 0.0, "noise_rule": "sde"}
+    for name, options in (presets.PRESETS | presets.FAMILY).items():
+        values = usual | options
+        known = dict(zip(names, rows[name], strict=True))
+        assert known == {k: f"{values[k]:g}" if isinstance(values[k], float) else str(values[k]) for k in names}, name
+        assert set(options) <= set(names), name  # what no column says is as in the line below the table

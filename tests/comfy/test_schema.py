@@ -140,14 +140,34 @@ def test_promised_inputs(host, pack):
     ]  # fmt: skip
     assert [(i["name"], i["type"]) for i in nodes["DPMSolverSchedulerExt"]["inputs"]] == [
         ("schedule", "COMBO"), ("steps", "INT"), ("denoise", "FLOAT"), ("sigma_max", "FLOAT"), ("sigma_min", "FLOAT"),
-        ("manual_sigmas", "STRING"), ("model", "MODEL"),
+        ("manual_sigmas", "STRING"), ("model", "MODEL"), ("final_sigma", "COMBO"),
     ]  # fmt: skip
+    assert [i["name"] for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]] == [
+        "algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "eta", "s_noise", "noise_rule", "r1", "r2",
+        "thresholding", "threshold_ratio", "threshold_max", "rtol", "atol", "safety", "max_evaluations",
+    ]  # fmt: skip
+    advanced = {i["name"]: i.get("default") for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]}
+    assert (advanced["eta"], advanced["s_noise"], advanced["r1"], advanced["thresholding"]) == (0, 1, 0, "off")
     first = {i["name"]: i.get("default", i.get("options", [None])[0]) for n in nodes.values() for i in n["inputs"]}
     assert (first["preset"], first["schedule"], first["sigma_max"], first["sigma_min"]) == ("auto", "auto", 0, 0)
     order = next(i for i in nodes["DPMSolverSamplerExt"]["inputs"] if i["name"] == "order")
     assert (order["min"], order["max"]) == (1, 3)
     assert [o["type"] for o in nodes["DPMSolverSamplerExt"]["outputs"]] == ["SAMPLER"]
     assert [o["type"] for o in nodes["DPMSolverSchedulerExt"]["outputs"]] == ["SIGMAS", "STRING"]
+
+
+def test_a_workflow_of_the_first_version(analytic, pack):
+    """Values by position, as the front end saved them before the family came: seven widgets, "singlestep" among them, and six of the
+    scheduler. Both nodes take them, and the run ends where it should."""
+    sampler, scheduler = pack.nodes["DPMSolverSamplerExt"], pack.nodes["DPMSolverSchedulerExt"]
+    patcher = analytic.build("eps")
+    saved = ["custom", "dpmsolver", 3, "singlestep", "taylor", "official", "none"]
+    how = sampler.execute(**dict(zip(sampler.INPUT_TYPES()["required"], saved, strict=True))).args[0]
+    saved = ["karras", 18, 1.0, 0.0, 0.0, "14.6, 6.5, 2.9, 1.3, 0.5, 0"]
+    sigmas = scheduler.execute(**dict(zip(scheduler.INPUT_TYPES()["required"], saved, strict=True)), model=patcher).args[0]
+    noise = analytic.noise_for(analytic.latent_shape(patcher))
+    assert analytic.error(patcher, analytic.sample(patcher, how, sigmas, noise), sigmas, noise) < 0.05
+    assert len(analytic.network(patcher).calls) == 18
 
 
 def test_every_input_explains_itself(host, pack):

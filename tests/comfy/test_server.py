@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 from PIL import Image
 
-SAMPLER, SCHEDULER = "DPMSolverSamplerExt", "DPMSolverSchedulerExt"
+SAMPLER, SCHEDULER, ADVANCED = "DPMSolverSamplerExt", "DPMSolverSchedulerExt", "DPMSolverSamplerAdvancedExt"
 pytestmark = pytest.mark.slow
 
 
@@ -78,13 +78,19 @@ def steps_of(run):
 def test_object_info(server):
     """What the front end builds its menus from: both nodes from custom_nodes.my-pack, and our names at the end of the dropdowns."""
     info = server.tools.get_json(server.url + "/object_info")
-    for node_id, name, output in ((SAMPLER, "DPM-Solver Sampler (ext)", "SAMPLER"), (SCHEDULER, "DPM-Solver Scheduler (ext)", "SIGMAS")):
+    for node_id, name, output in (
+        (SAMPLER, "DPM-Solver Sampler (ext)", "SAMPLER"), (SCHEDULER, "DPM-Solver Scheduler (ext)", "SIGMAS"),
+        (ADVANCED, "DPM-Solver Sampler Advanced (ext)", "SAMPLER"),
+    ):  # fmt: skip
         assert info[node_id]["display_name"] == name and info[node_id]["output"][0] == output
         assert info[node_id]["python_module"] == "custom_nodes.my-pack"
         tips = [e[1].get("tooltip") for s in info[node_id]["input"].values() for e in s.values()]
         assert tips and all(tips)
     required = info["KSampler"]["input"]["required"]
-    assert required["sampler_name"][0][-3:] == ["dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext"]
+    assert required["sampler_name"][0][-11:] == [
+        "dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext", "dpmpp_2s_ext", "dpmpp_3s_ext", "dpm_fast_ext", "dpm_adaptive_ext", "unipc_ext",
+        "dpmpp_2m_sde_ext", "dpmpp_3m_sde_ext", "dpmpp_sde_ext",
+    ]  # fmt: skip
     assert required["scheduler"][0][-4:] == ["dpm_auto_ext", "dpm_logsnr_ext", "dpm_time_uniform_ext", "dpm_time_quadratic_ext"]
     combo = info["KSamplerSelect"]["input"]["required"]["sampler_name"]
     assert "dpm_auto_ext" in (combo[0] if isinstance(combo[0], list) else combo[1]["options"])
@@ -122,30 +128,44 @@ def test_sampler_custom_advanced(server, kind):
 
 
 def test_every_preset(server):
-    """All presets and a custom setting pass the host's own validation of values and run."""
-    for i, preset in enumerate(("auto", "dpmpp_2m", "dpmpp_3m", "custom")):
-        sampler = node(SAMPLER, **{**defaults(server, SAMPLER), "preset": preset, "order": 3})
+    """All presets, a custom setting and the advanced node as it is dropped pass the host's own validation of values and run."""
+    info = server.tools.object_info(server.url, SAMPLER)["input"]["required"]["preset"]
+    presets = info[0] if isinstance(info[0], list) else info[1]["options"]
+    assert len(presets) == 12
+    nodes = [node(SAMPLER, **{**defaults(server, SAMPLER), "preset": preset, "order": 3}) for preset in presets]
+    nodes.append(node(ADVANCED, **defaults(server, ADVANCED)))
+    for i, sampler in enumerate(nodes):
         sigmas = node(SCHEDULER, **{**defaults(server, SCHEDULER), "steps": 9})
         run = server.tools.run_workflow(server.url, advanced(sampler, sigmas, seed=20 + i), timeout=60)
-        assert report(run)["rms"] < 0.5
+        assert report(run)["rms"] < (0.5 if "sde" not in str(sampler) else 1.5)
 
 
-def test_interrupt(server, ours):
+def test_every_name_in_ksampler(server, every):
+    """Every entry of the list paints, and its progress and previews arrive, up to the last step of the bar."""
+    run = server.tools.run_workflow(server.url, simple(every, "karras", seed=31), timeout=60)
+    assert report(run)["rms"] < (0.3 if "sde" not in every else 1.5)
+    places = [value for value, total in steps_of(run) if total == 12]
+    assert places == sorted(places) and places[-1] == 12 and (every == "dpm_adaptive_ext" or places == list(range(1, 13)))
+    assert len([1 for what, _ in run.events if what == "preview"]) >= 4
+
+
+@pytest.mark.parametrize("name", ["dpm_auto_ext", "dpmpp_3s_ext", "dpm_adaptive_ext", "dpmpp_sde_ext"])
+def test_interrupt(server, name):
     """Cancel in the middle of a run stops it within a step or two; the same workflow afterwards runs to its end."""
     hits = []
 
     def cancel(kind, data):
-        if kind == "progress" and data.get("node") == "5" and data["value"] == 3 and not hits:
+        if kind == "progress" and data.get("node") == "5" and data["value"] >= 3 and not hits:
             hits.append(server.tools.post_json(server.url + "/interrupt", {}))
 
-    run = server.tools.run_workflow(server.url, simple(ours, "karras", steps=40, delay=0.15, seed=6), cancel, timeout=60, check=False)
+    run = server.tools.run_workflow(server.url, simple(name, "karras", steps=40, delay=0.15, seed=6), cancel, timeout=60, check=False)
     assert hits and run.status == "interrupted" and "execution_interrupted" in [kind for kind, _ in run.events]
-    assert 3 <= len(steps_of(run)) <= 6
-    again = server.tools.run_workflow(server.url, simple(ours, "karras", steps=8, seed=7), timeout=60)
-    assert again.status == "success" and len(steps_of(again)) == 8
+    assert 3 <= len(steps_of(run)) <= 6 or name == "dpm_adaptive_ext"
+    again = server.tools.run_workflow(server.url, simple(name, "karras", steps=8, seed=7), timeout=60)
+    assert again.status == "success" and steps_of(again)[-1] == (8, 8)
 
 
-BAD = {"10, nan, 0": "finite", "5, 1, 3, 0": "fall", "0.1, 1, 10": "invers", "3, 1, -1": "negative"}
+BAD = {"10, nan, 0": "finite", "5, 1, 3, 0": "fall", "0, 1, 10": "rise from 0", "3, 1, -1": "negative"}
 
 
 @pytest.mark.parametrize("text", list(BAD))

@@ -1,0 +1,87 @@
+"""Widgets that cannot act together: an error or one warning that names the widget, at the node, before any model is asked."""
+
+import logging
+
+import pytest
+
+PLAIN, ADVANCED = "DPMSolverSamplerExt", "DPMSolverSamplerAdvancedExt"
+FREE = {"corrector": "none", "algorithm": "dpmsolver++"}  # from the defaults, which are auto's
+
+ERRORS = {  # what the sentence must contain: the widgets
+    "eta is": {"eta": 1.0, "corrector": "none"},  # with dpmsolver-v, the default
+    "eta is 1.5": FREE | {"eta": 1.5, "method": "singlestep", "noise_rule": "ancestral"},
+    "eta is 0.5": FREE | {"eta": 0.5, "method": "adaptive"},
+    "eta is -1": FREE | {"eta": -1.0},
+    "s_noise is": FREE | {"eta": 1.0, "s_noise": -1.0},
+    "corrector is unipc with eta": {"eta": 1.0, "algorithm": "dpmsolver++"},
+    "corrector is unipc, which acts with method multistep": {"method": "singlestep"},
+    "noise_rule is renoise": FREE | {"noise_rule": "renoise", "eta": 1.0},
+    "r1 is 0.4": FREE | {"r1": 0.4},
+    "r1 is 0.8": FREE | {"r1": 0.8, "method": "singlestep_fixed", "order": 3},
+    "r2 is 0.5": FREE | {"r2": 0.5, "method": "singlestep"},
+    "r2 is 1.5": FREE | {"r2": 1.5, "method": "singlestep_fixed", "order": 3},
+    "order is 4": FREE | {"order": 4, "method": "singlestep"},
+    "order is 1": FREE | {"order": 1, "method": "adaptive"},
+    "order is 3 with eta": FREE | {"order": 3, "method": "singlestep_fixed", "eta": 1.0},
+    "solver_type is bh1": FREE | {"solver_type": "bh1", "method": "singlestep"},
+    "threshold_ratio is": {"thresholding": "dynamic", "threshold_ratio": 1.5},
+    "threshold_max is": {"thresholding": "dynamic", "threshold_max": 0.0},
+    "rtol is": FREE | {"method": "adaptive", "rtol": -1.0},
+    "atol is": FREE | {"method": "adaptive", "atol": 0.0},
+    "safety is": FREE | {"method": "adaptive", "safety": 2.0},
+    "max_evaluations is": FREE | {"method": "adaptive", "max_evaluations": 1},
+}
+
+
+@pytest.mark.parametrize("start", ERRORS)
+def test_error(build_node, start):
+    """One sentence that begins with the widget, raised by the node itself."""
+    with pytest.raises(ValueError) as error:
+        build_node(ADVANCED, **ERRORS[start])
+    text = str(error.value)
+    assert start in text and "\n" not in text and len(text) < 300 and text.endswith(".") and ". " not in text.removesuffix(".")
+
+
+WARNINGS = {
+    "start is official": FREE | {"start": "official", "method": "singlestep"},
+    "final_rule is none": FREE | {"final_rule": "none", "method": "adaptive", "order": 3},
+    "rtol is 0.01": {"rtol": 0.01},
+    "max_evaluations is 50": {"max_evaluations": 50},
+    "s_noise is 1.1": {"s_noise": 1.1},
+    "noise_rule is renoise": FREE | {"noise_rule": "renoise", "method": "singlestep"},
+    "threshold_ratio is 0.9": {"threshold_ratio": 0.9},
+    "solver_type is taylor": {"solver_type": "taylor"},
+}
+
+
+@pytest.mark.parametrize("start", WARNINGS)
+def test_warning(build_node, pack, caplog, start):
+    """A widget that was moved and cannot act is said, once, and the rest works."""
+    import sys
+
+    sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert build_node(ADVANCED, **WARNINGS[start])
+    (message,) = [r.getMessage() for r in caplog.records if "DPM-Solver" in r.getMessage()]
+    assert start in message and "\n" not in message
+
+
+def test_defaults_are_silent(build_node, pack, caplog):
+    """Nodes as dropped, and every preset, warn of nothing."""
+    import sys
+
+    sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
+    presets = sys.modules[f"{pack.module.__name__}.solvers.presets"]
+    with caplog.at_level(logging.WARNING):
+        build_node(ADVANCED)
+        for preset in presets.PRESETS | presets.FAMILY:
+            build_node(PLAIN, preset=preset)
+    assert not [r for r in caplog.records if "DPM-Solver" in r.getMessage()]
+
+
+def test_advanced_as_dropped_is_auto(build_node):
+    """The advanced node's defaults are the preset auto, so that changing one widget shows what that widget does."""
+    plain, advanced = build_node(PLAIN).extra_options, build_node(ADVANCED).extra_options
+    usual = {"method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "eta": 0.0}
+    assert usual | advanced == usual | plain
