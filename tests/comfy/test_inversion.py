@@ -34,8 +34,7 @@ def relative(patcher, a, b):
     return float((a - b).pow(2).mean().sqrt() / b.pow(2).mean().sqrt())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("final_sigma", ["zero", "sigma_min"])
+@pytest.mark.parametrize("kind, final_sigma", [*((kind, "sigma_min") for kind in KINDS), ("eps", "zero"), ("flux", "zero")])
 def test_encode_and_decode(host, analytic, build_node, ode, kind, final_sigma):
     """The noise is the exact one of that picture, and sampling from it gives the picture back; with FlipSigmas' 0.0001 and from
     sigma_min."""

@@ -29,14 +29,17 @@ def test_the_exact_end_is_the_hosts(analytic, name, kind, law):
     assert rms < 0.05
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gaussian_end(analytic, ode, kind):
+@pytest.mark.parametrize("name, kind", [
+    *((name, kind) for name in ("dpm_auto_ext", "dpmpp_2m_ext") for kind in KINDS),
+    *((name, kind) for name in ("dpmpp_3m_ext", "unipc_ext", *SINGLE) for kind in ("eps", "zsnr", "edm", "flux", "wan")),
+])  # fmt: skip
+def test_gaussian_end(analytic, name, kind):
     """A wrong path, scaling or end shows as a distance from the exact end, whatever the number of steps: the run must come close and, with
     four times the steps, at least four times closer (or to what the one step from sigma_min to 0 leaves)."""
-    coarse, calls = analytic.run(ode, "karras", 25, kind)
-    fine, _ = analytic.run(ode, "karras", 100, kind)
+    coarse, calls = analytic.run(name, "karras", 25, kind)
+    fine, _ = analytic.run(name, "karras", 100, kind)
     assert calls == 25
-    assert coarse < (0.09 if ode in SINGLE else 0.06) and fine < max(coarse / 4, 1e-3)
+    assert coarse < (0.09 if name in SINGLE else 0.06) and fine < max(coarse / 4, 1e-3)
 
 
 @pytest.mark.parametrize("kind", ["eps", "zsnr", "sd3", "flux"])
@@ -293,17 +296,17 @@ def test_nested_latents(analytic, ode, kind):
 
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_low_precision_latents(analytic, ode, kind, dtype):
+def test_low_precision_latents(analytic, ours, kind, dtype):
     """The state is kept in fp32 when the latent is not: after 40 steps only the roundings at the model's door and at the end are left,
     while the built-in, which rounds its state at every step, has drifted further. The same rounded noise starts both runs."""
     patcher, dtype = analytic.build(kind), getattr(torch, dtype)
     sigmas, noise = analytic.schedule(patcher, "karras", 40), analytic.noise_for(analytic.latent_shape(patcher, size=(16, 16))).to(dtype)
     drift = {}
-    for name in (ode, "dpmpp_2m"):
+    for name in (ours, "dpmpp_2m"):
         full, low = (patcher.model.process_latent_in(analytic.sample(patcher, name, sigmas, n, cfg=2.0)) for n in (noise.float(), noise))
         drift[name] = float((full - low).pow(2).mean().sqrt() / full.pow(2).mean().sqrt())
-    assert drift[ode] < torch.finfo(dtype).eps
-    assert drift[ode] < drift["dpmpp_2m"]
+    assert drift[ours] < torch.finfo(dtype).eps
+    assert drift[ours] < drift["dpmpp_2m"]
 
 
 @pytest.mark.parametrize("kind", ["eps", "zsnr", "sd3"])
