@@ -30,7 +30,7 @@ def test_python_examples_run(readme, tmp_path):
 
 def test_every_entry_is_listed_and_nothing_else(root, readme):
     registered = names_in(root / "nodes" / "register.py", "SAMPLERS") | names_in(root / "nodes" / "register.py", "SCHEDULERS")
-    assert set(re.findall(r"`(dpm\w*_ext)`", readme)) - {"dpm_solver_ext"} == registered
+    assert set(re.findall(r"`((?:dpm|unipc)\w*_ext)`", readme)) - {"dpm_solver_ext"} == registered
 
 
 def test_every_input_of_the_nodes_is_listed_in_order(root, readme):
