@@ -175,7 +175,7 @@ class _Plan:
         h = lam[i + 1] - lam[i]
         if official and (self.steps < 10 or self.corrector != "none"):
             p = min(p, self.steps - i)
-        if math.isinf(h) and (h < 0 or form == "x0" or not self.solver_type.endswith("taylor") or self.final_rule == "smooth" or self.eta):
+        if math.isinf(h) and (h < 0 or form == "x0" or self.solver_type != "taylor" or self.final_rule == "smooth" or self.eta):
             p = 1
         while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(self.path, self.sigmas[i - p + 1]))):
             p -= 1

@@ -201,19 +201,28 @@ def _check_marks(tape: Tape) -> None:
 
 
 def _check_nodes(tape: Tape) -> None:
-    """What the last record of a claim reads was evaluated at the claim's nodes: constants would not show a value of another step."""
+    """What the last record of a claim reads was evaluated at the claim's nodes, and a prediction is stored as another quantity with the
+    state it was made at: constants would not show a value of another step or state."""
     states = {c.register for c in tape.claims}
     ends = {max((p for p in range(c.first, c.last) if _writes(tape.records[p], c.register)), default=c.first): c for c in tape.claims}
-    origin: dict[str, float] = {}  # the sigma at which a register's prediction was made
+    made: dict[
+        str, tuple[float, str, int]
+    ] = {}  # of a prediction, or of what it is stored as: sigma, state, and how often that was written
+    written: dict[str, int] = {}
     for position, record in enumerate(tape.records):
         if isinstance(record, Eval):
-            origin[record.dst] = record.sigma
+            made[record.dst] = record.sigma, record.src, written.get(record.src, 0)
         elif isinstance(record, Affine):
-            found = [origin[name] for name, _ in record.terms if name in origin]
+            names = [name for name, _ in record.terms]
+            found = [made[name] for name in names if name in made]
             if record.dst not in states and found:
-                origin[record.dst] = found[0]
-            if position in ends and not set(found) <= set(ends[position].nodes):
+                if any((name, written.get(name, 0)) != found[0][1:] for name in names if name not in made):
+                    raise TapeError(f"{tape.solver}: {record.dst} stores the prediction at {found[0][0]:g} with a state it was not made at")
+                made[record.dst] = found[0]
+            if position in ends and not {sigma for sigma, _, _ in found} <= set(ends[position].nodes):
                 raise TapeError(f"{tape.solver}: the step to {ends[position].sigma_to:g} reads an evaluation that is none of its nodes")
+        if isinstance(record, (Affine, Noise)):
+            written[record.dst] = written.get(record.dst, 0) + 1
 
 
 def _writes(record: object, register: str) -> bool:

@@ -78,15 +78,14 @@ RISING = {name: sorted(s for s in grid if s > 0) for name, grid in GRIDS.items()
 
 
 @functools.cache
-def every_tape(thin: int = 5) -> list[Tape]:
-    """All options on three paths with both infinite ends, falling and, without noise, rising; of every `thin` of these one, in turn."""
-    tapes, count = [], 0
+def every_tape(thin: int = 1) -> list[Tape]:
+    """All options, each on one of three paths in turn with both infinite ends, falling and, without noise, rising; of every `thin` one."""
+    tapes, names = [], tuple(GRIDS)
     for grids, every in ((GRIDS, EVERY), (RISING, ODE)):
-        for name, grid in grids.items():
-            for i, options in enumerate(every):
-                count += 1
-                if (count + i // 7) % thin == 0:
-                    tapes.append(plan(PATHS[name], grid, **options))
+        for i, options in enumerate(every):
+            name = names[(i + i // 3 + i // 9 + i // 27) % 3]
+            if i % thin == 0:
+                tapes.append(plan(PATHS[name], grids[name], **options))
     return tapes
 
 
@@ -136,13 +135,13 @@ def test_every_planner_proves_itself():
         assert [c.sigma_to for c in tape.claims if c.register == "x"][-1] == tape.sigmas[-1]
         for claim in tape.claims:
             assert isinstance(claim, Claim) and 0 <= claim.first < claim.last <= len(tape.records)
-    assert count > 500
+    assert count > 900
 
 
 def test_every_wrong_coefficient_is_caught():
     """One coefficient wrong by a millionth, any in these tapes (steps, stages, corrections, extra start, renoising), is caught."""
     tried: Counter[str] = Counter()
-    for tape in every_tape(31):
+    for tape in every_tape(11):
         for place, record in enumerate(tape.records):
             if not isinstance(record, Affine):
                 continue
@@ -191,7 +190,7 @@ def test_any_order_of_records_that_matters_is_caught():
     gives both the same value); the measured order 5 shows that.
     """
     tried = 0
-    for tape in every_tape(31):
+    for tape in every_tape(11):
         places = [p for p, r in enumerate(tape.records) if isinstance(r, Eval) and r.src.startswith("again")]
         again = range(places[0] - 1, places[-1] + 3) if places else ()
         for place, (one, two) in enumerate(itertools.pairwise(tape.records)):
@@ -203,7 +202,8 @@ def test_any_order_of_records_that_matters_is_caught():
             assert caught(swapped(tape, place)), (tape.solver, dict(tape.options), one, two)
             tried += 1
         for place, record in enumerate(tape.records):
-            if isinstance(record, (Mark, Arrive)) or place in again:
+            copies = isinstance(record, Affine) and record.terms == ((record.dst, 1.0),)  # renoising on a path with α = 1
+            if isinstance(record, (Mark, Arrive)) or copies or place in again:
                 continue
             assert caught(without(tape, place)), (tape.solver, dict(tape.options), record)
             tried += 1
