@@ -38,18 +38,32 @@ SOCKETS = {
         [("output", "LATENT"), ("denoised_output", "LATENT")],
     ),
     "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], [("IMAGE", "IMAGE")]),
+    "VAEEncode": ([("pixels", "IMAGE"), ("vae", "VAE")], [("LATENT", "LATENT")]),
+    "LoadImage": ([], [("IMAGE", "IMAGE"), ("MASK", "MASK")]),
+    "FlipSigmas": ([("sigmas", "SIGMAS")], [("SIGMAS", "SIGMAS")]),
     "SaveImage": ([("images", "IMAGE")], []),
     "PreviewImage": ([("images", "IMAGE")], []),
     "MarkdownNote": ([], []),
     "DPMSolverSamplerExt": ([], [("sampler", "SAMPLER")]),
+    "DPMSolverSamplerAdvancedExt": ([], [("sampler", "SAMPLER")]),
     "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
     "EmojiDemoModel": ([], [("model", "MODEL")]),
     "EmojiDemoPrompt": ([], [("conditioning", "CONDITIONING")]),
     "EmojiDemoLatent": ([], [("latent", "LATENT")]),
     "EmojiDemoDecode": ([("samples", "LATENT")], [("image", "IMAGE")]),
 }
-SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]  # in the order of the node's inputs
+# Widgets in the order of the nodes' inputs; the last is DPM-Solver++(2M) SDE.
+SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]
+SDE_WIDGETS = [
+    *("dpmsolver++", 2, "multistep", "dpmsolver", "official", "smooth", "none", 1.0, 1.0, "sde", 0.0, 0.0),
+    *("off", 0.995, 1.0, 0.05, 0.0078, 0.0, 1000),
+]
 MANUAL = "14.6, 6.5, 2.9, 1.3, 0.5, 0"
+
+
+def scheduler_widgets(steps: int, final: str = "zero") -> list:
+    """Those of DPM-Solver Scheduler (ext): the auto schedule."""
+    return ["auto", steps, 1.0, 0.0, 0.0, MANUAL, final]
 
 
 class Canvas:
@@ -140,7 +154,7 @@ def emoji_nodes() -> Canvas:
     )
     model, positive, negative, latent = emoji_base(canvas, note)
     sampler = canvas.add("DPMSolverSamplerExt", (330, 0), (320, 230), SAMPLER_WIDGETS)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (330, 280), (320, 230), ["auto", 8, 1.0, 0.0, 0.0, MANUAL], model=(model, 0))
+    sigmas = canvas.add("DPMSolverSchedulerExt", (330, 280), (320, 230), scheduler_widgets(8), model=(model, 0))
     wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
     sampled = canvas.add("SamplerCustom", (710, 0), (300, 480), [True, 20260, "fixed", 2.5], latent_image=(latent, 0), **wires)
     decoded = canvas.add("EmojiDemoDecode", (1070, 0), (230, 60), [8], samples=(sampled, 0))
@@ -148,13 +162,48 @@ def emoji_nodes() -> Canvas:
     return canvas
 
 
-def checkpoint_base(canvas: Canvas, note: str) -> tuple[dict, dict, dict, dict]:
-    """Checkpoint, two prompts and a latent of any Stable Diffusion model."""
+def edit(canvas: Canvas, x: int, model: dict, negative: dict, prompts: tuple[dict, dict], picture: dict, steps: int, cfg: float) -> dict:
+    """Schedule, its reverse, the encoding and the decoding SamplerCustom from column x on; returns the last, whose latent is the result."""
+    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), (320, 230), SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (x, 280), (320, 230), scheduler_widgets(steps, "sigma_min"), model=(model, 0))
+    flipped = canvas.add("FlipSigmas", (x, 560), (320, 40), sigmas=(sigmas, 0))
+    wires = {"model": (model, 0), "negative": (negative, 0), "sampler": (sampler, 0)}
+    encoded = canvas.add(
+        "SamplerCustom", (x + 380, 0), (300, 280), [False, 0, "fixed", 1.0], title="Encode: picture to noise",
+        positive=(prompts[0], 0), sigmas=(flipped, 0), latent_image=(picture, 0), **wires,
+    )  # fmt: skip
+    return canvas.add(
+        "SamplerCustom", (x + 380, 330), (300, 480), [False, 0, "fixed", cfg], title="Decode: noise to the new picture",
+        positive=(prompts[1], 0), sigmas=(sigmas, 0), latent_image=(encoded, 0), **wires,
+    )  # fmt: skip
+
+
+def emoji_edit() -> Canvas:
+    canvas = Canvas("emoji_dpm_edit")
+    note = (
+        "Hearts become fruit. They are painted, **encoded** as noise under their own prompt (rising sigmas, no noise added, cfg 1), "
+        "and decoded under another prompt. With the same prompt and cfg 1 they come back as they were."
+    )
+    model, positive, negative, latent = emoji_base(canvas, note)
+    positive["widgets_values"] = ["heart"]
+    other = canvas.add("EmojiDemoPrompt", (0, 670), (270, 60), ["food-fruit"], title="Positive of the new picture")
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+    painted = canvas.add("KSampler", (330, 0), (300, 280), [20260, "fixed", 16, 2.5, "dpm_auto_ext", "dpm_auto_ext", 1.0], **wires)
+    shown = canvas.add("EmojiDemoDecode", (330, 330), (230, 60), [8], samples=(painted, 0))
+    canvas.add("PreviewImage", (330, 440), (300, 300), images=(shown, 0))
+    result = edit(canvas, 690, model, negative, (positive, other), painted, 20, 2.0)
+    decoded = canvas.add("EmojiDemoDecode", (1430, 0), (230, 60), [8], samples=(result, 0))
+    canvas.add("SaveImage", (1430, 110), (480, 480), ["emoji_edit"], images=(decoded, 0))
+    return canvas
+
+
+def checkpoint_base(canvas: Canvas, note: str, empty: bool = True) -> tuple[dict, dict, dict, dict]:
+    """Checkpoint, two prompts and, if `empty`, a latent of any Stable Diffusion model."""
     loader = canvas.add("CheckpointLoaderSimple", (0, 0), (320, 100), ["v1-5-pruned-emaonly.safetensors"])
     text = "a lighthouse on a cliff at sunset, oil painting"
     positive = canvas.add("CLIPTextEncode", (380, 0), (320, 130), [text], title="Positive", clip=(loader, 1))
     negative = canvas.add("CLIPTextEncode", (380, 180), (320, 130), ["blurry, text"], title="Negative", clip=(loader, 1))
-    latent = canvas.add("EmptyLatentImage", (380, 360), (320, 110), [512, 512, 1])
+    latent = canvas.add("EmptyLatentImage", (380, 360), (320, 110), [512, 512, 1]) if empty else {}
     canvas.add("MarkdownNote", (0, 360), (320, 110), [note])
     return loader, positive, negative, latent
 
@@ -175,7 +224,7 @@ def checkpoint_nodes() -> Canvas:
     note = "Choose your checkpoint. All options are on the two DPM-Solver nodes; `preset` = `custom` lets the widgets below it act."
     loader, positive, negative, latent = checkpoint_base(canvas, note)
     sampler = canvas.add("DPMSolverSamplerExt", (760, 0), (320, 210), SAMPLER_WIDGETS)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (760, 270), (320, 190), ["auto", 14, 1.0, 0.0, 0.0, MANUAL], model=(loader, 0))
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, 270), (320, 190), scheduler_widgets(14), model=(loader, 0))
     wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
     sampled = canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 7.0], latent_image=(latent, 0), **wires)
     decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
@@ -183,14 +232,90 @@ def checkpoint_nodes() -> Canvas:
     return canvas
 
 
-TEMPLATES = ((EMOJI, emoji_ksampler), (EMOJI, emoji_nodes), (EXTENSION, checkpoint_ksampler), (EXTENSION, checkpoint_nodes))
-# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model.
+def checkpoint_sde() -> Canvas:
+    canvas = Canvas("dpm_sde")
+    note = (
+        "Choose your checkpoint. The same seed with and without fresh noise: at the top **SDE-DPM-Solver++(2M)** from the advanced node "
+        "(its `eta` says how much noise), below **unipc**."
+    )
+    loader, positive, negative, latent = checkpoint_base(canvas, note)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (380, 530), (320, 230), scheduler_widgets(24), model=(loader, 0))
+    rows = (
+        ("sde", "DPMSolverSamplerAdvancedExt", SDE_WIDGETS),
+        ("unipc", "DPMSolverSamplerExt", ["unipc", *SAMPLER_WIDGETS[1:]]),
+    )
+    for row, (name, kind, widgets) in enumerate(rows):
+        y = 560 * row
+        sampler = canvas.add(kind, (760, y), (320, 510 if row == 0 else 230), widgets)
+        wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sigmas": (sigmas, 0)}
+        sampled = canvas.add(
+            "SamplerCustom", (1140, y), (300, 480), [True, 20260, "fixed", 6.0], sampler=(sampler, 0), latent_image=(latent, 0), **wires
+        )
+        decoded = canvas.add("VAEDecode", (1500, y), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+        canvas.add("SaveImage", (1770, y), (480, 480), [f"dpm_{name}"], images=(decoded, 0))
+    return canvas
+
+
+def checkpoint_edit() -> Canvas:
+    canvas = Canvas("dpm_edit")
+    note = (
+        "Choose your checkpoint and a picture of its size. It is **encoded** as noise under a prompt that describes it, then decoded "
+        "under one that says what it shall be. Keep both prompts alike but for the change. On flow models set `sigma_max` to 0.999."
+    )
+    loader, positive, negative, _ = checkpoint_base(canvas, note, empty=False)
+    other = canvas.add(
+        "CLIPTextEncode", (380, 360), (320, 130), ["a lighthouse on a cliff in winter, oil painting"], title="Positive of the new picture",
+        clip=(loader, 1),
+    )  # fmt: skip
+    image = canvas.add("LoadImage", (0, 150), (320, 160), ["example.png", "image"])
+    picture = canvas.add("VAEEncode", (380, 540), (320, 50), pixels=(image, 0), vae=(loader, 2))
+    result = edit(canvas, 760, loader, negative, (positive, other), picture, 30, 2.0)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(result, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1500, 110), (480, 480), ["dpm_edit"], images=(decoded, 0))
+    return canvas
+
+
+TEMPLATES = (
+    (EMOJI, emoji_ksampler),
+    (EMOJI, emoji_nodes),
+    (EMOJI, emoji_edit),
+    (EXTENSION, checkpoint_ksampler),
+    (EXTENSION, checkpoint_nodes),
+    (EXTENSION, checkpoint_sde),
+    (EXTENSION, checkpoint_edit),
+)
+# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. Of an edit the
+# first row is the original, the others what it becomes.
 PICTURES = (
     ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
     ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
     ("dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 14, ("face-smiling", "sky & weather", "food-fruit")),
     ("dpm_nodes", "dpmpp_3m_ext", "dpm_auto_ext", 14, ("clothing", "animal-bug", "food-prepared")),
+    ("dpm_sde", "dpmpp_2m_sde_ext", "dpm_auto_ext", 24, ("plant-flower", "animal-bird", "food-prepared")),
+    ("emoji_dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("heart", "food-fruit", "food-sweet")),
+    ("dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("face-smiling", "cat-face", "face-negative")),
 )
+
+
+def edited_nodes(kind: str) -> dict:
+    """The nodes, in the format of the API, that encode latent "s" under prompt "p" and decode it as `kind` into "w"."""
+    schedule = {"schedule": "auto", "steps": 20, "denoise": 1.0, "sigma_max": 0.0, "sigma_min": 0.0, "manual_sigmas": MANUAL}
+    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
+    wires = {"model": ["m", 0], "negative": ["n", 0], "sampler": ["k", 0], "add_noise": False, "noise_seed": 0}
+    return {
+        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, SAMPLER_WIDGETS, strict=True))},
+        "g": {"class_type": "DPMSolverSchedulerExt", "inputs": {**schedule, "model": ["m", 0], "final_sigma": "sigma_min"}},
+        "f": {"class_type": "FlipSigmas", "inputs": {"sigmas": ["g", 0]}},
+        "q": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
+        "e": {
+            "class_type": "SamplerCustom",
+            "inputs": {**wires, "positive": ["p", 0], "sigmas": ["f", 0], "latent_image": ["s", 0], "cfg": 1.0},
+        },
+        "w": {
+            "class_type": "SamplerCustom",
+            "inputs": {**wires, "positive": ["q", 0], "sigmas": ["g", 0], "latent_image": ["e", 0], "cfg": 2.0},
+        },
+    }
 
 
 def thumbnails() -> None:
@@ -204,17 +329,27 @@ def thumbnails() -> None:
         for name, sampler, scheduler, steps, kinds in PICTURES:
             sheet = Image.new("RGB", (384, 384), "white")
             for row, kind in enumerate(kinds):
-                widgets = {"seed": 7 + row, "steps": steps, "cfg": 2.5, "sampler_name": sampler, "scheduler": scheduler, "denoise": 1.0}
+                first, edited = kinds[0], name.endswith("edit") and row > 0
+                widgets = {
+                    "seed": 7 if name.endswith("edit") else 7 + row,
+                    "steps": steps,
+                    "cfg": 2.5,
+                    "sampler_name": sampler,
+                    "scheduler": scheduler,
+                    "denoise": 1.0,
+                }
                 wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
                 prompt = {
                     "m": {"class_type": "EmojiDemoModel", "inputs": {}},
-                    "p": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
+                    "p": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": first if edited else kind}},
                     "n": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": "(anything)"}},
                     "l": {"class_type": "EmojiDemoLatent", "inputs": {"width": 32, "height": 32, "batch_size": 3}},
                     "s": {"class_type": "KSampler", "inputs": {**widgets, **wires}},
-                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["s", 0], "scale": 4}},
+                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["s" if not edited else "w", 0], "scale": 4}},
                     "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
                 }
+                if edited:
+                    prompt |= edited_nodes(kind)
                 for column, image in enumerate(run_workflow(server.url, prompt).images):
                     sheet.paste(Image.open(io.BytesIO(fetch_image(server.url, image))), (128 * column, 128 * row))
             path = folders[name] / f"{name}.jpg"
