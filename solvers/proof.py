@@ -31,24 +31,31 @@ def _gauss():
     return np.polynomial.legendre.leggauss(24)
 
 
-def _integral(path: Path, form: str, s: float, t: float, degree_roots: list[float], eta: float = 0.0) -> float:
-    """Quadrature over the step of Π(λ-root) with the weight of the form; finite ends only."""
+@functools.lru_cache(maxsize=512)
+def _quadrature(path: Path, form: str, s: float, t: float, eta: float) -> tuple[np.ndarray, np.ndarray]:
+    """(λ of the points, weights) of Gauss-Legendre over the step with the weight of the form; finite ends only."""
     lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
     h = lam_t - lam_s
     panels = max(1, math.ceil(abs(h) / 3))
     nodes, weights = _gauss()
-    edges = np.linspace(0.0, h, panels + 1)
-    tau = (edges[:-1, None] + np.diff(edges)[:, None] * (nodes + 1) / 2).ravel()
-    w = (np.diff(edges)[:, None] * weights / 2).ravel()
-    poly = np.ones_like(tau)
-    for root in degree_roots:
-        poly *= lam_s + tau - root
+    tau = ((np.arange(panels)[:, None] + (nodes + 1) / 2) * (h / panels)).ravel()
+    w = np.tile(weights, panels) * (h / (2 * panels))
     if form == "x0":
-        return path.alpha(t) * (1 + eta) * float(w @ (np.exp((1 + eta) * (tau - h)) * poly))
-    if form == "v":  # in u = e^{-λ} = tanφ: dφ = du/(1+u²)
+        w = path.alpha(t) * (1 + eta) * w * np.exp((1 + eta) * (tau - h))
+    elif form == "v":  # in u = e^{-λ} = tanφ: dφ = du/(1+u²)
         u = np.exp(-(lam_s + tau))
-        return -math.hypot(path.alpha(t), path.sigma(t)) * float(w @ (u / (1 + u * u) / (1 / (1 + u * u) + FLOOR**2) ** (POWER / 2) * poly))
-    return -(1 + eta) * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(w @ (np.exp(-tau) * poly))
+        w = -math.hypot(path.alpha(t), path.sigma(t)) * w * u / (1 + u * u) / (1 / (1 + u * u) + FLOOR**2) ** (POWER / 2)
+    else:
+        w = -(1 + eta) * path.alpha(t) * path.sigma(s) / path.alpha(s) * w * np.exp(-tau)
+    return lam_s + tau, w
+
+
+def _integral(path: Path, form: str, s: float, t: float, roots: list[float], eta: float = 0.0) -> float:
+    """The integral over the step of Π(λ-root) with the weight of the form."""
+    lam, w = _quadrature(path, form, s, t, eta)
+    for root in roots:
+        w = w * (lam - root)
+    return float(w.sum())
 
 
 def _kept(path: Path, claim: Claim) -> float:
@@ -263,8 +270,9 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
         order > 1 may read one."""
         lam = path.half_logsnr(sigma)
         at = np.where(ratio, _ratio(path, sigma), lam if math.isfinite(lam) else math.nan)
-        wanted = np.where(one_point, C, np.nan_to_num(np.where(absent, 1.0, at[:, None] - roots).prod(1)))
-        wanted = np.where(of_noise, N, wanted)
+        wanted = np.where(absent, 1.0, at[:, None] - roots).prod(1)
+        wanted[~np.isfinite(wanted)] = 0.0
+        wanted[one_point], wanted[of_noise] = C, N
         for form, here in by_form.items():
             if here.any() and path.alpha(sigma) > 0:
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
