@@ -134,7 +134,8 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                     "With thresholding: predictions below this size are not clipped. 1 is the range of pixels; the result always lies "
                     "within 1.")),
                 io.Float.Input("rtol", default=0.05, min=0.0, max=1.0, step=0.001, round=False, tooltip=(
-                    "For adaptive: the error allowed in a step, relative to the picture's values. Half of it costs about a quarter more model calls.")),
+                    "For adaptive: the error allowed in a step, relative to the picture's values. Half of it costs about a quarter "
+                    "more model calls.")),
                 io.Float.Input("atol", default=0.0078, min=0.00001, max=1.0, step=0.0001, round=False, tooltip=(
                     "For adaptive: the error that is always allowed. 0.0078 is one grey level of 256 where values lie in -1 to 1.")),
                 io.Float.Input("safety", default=0.0, min=0.0, max=1.0, step=0.01, round=False, tooltip=(
