@@ -145,9 +145,7 @@ def _v_moments(path: Path, lam_s: float, h: float, size_t: float, offsets: Seque
     return moments
 
 
-def newton_moments(
-    path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, eta: float = 0.0
-) -> list[float]:
+def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, eta: float = 0.0) -> list[float]:
     """Integrals of N_0 … N_{p-1} over the step, p = len(nodes); λ of every node but a last one finite if p > 1.
 
     `rule`: "taylor" integrates exactly. "dpmsolver" takes N_1 of two nodes by its value in the middle of the step, as the papers'
