@@ -6,6 +6,9 @@ fade acts and the rule is exact this is the same as being exact for x0(λ) = (λ
 order. The expected integrals come from a Gauss-Legendre quadrature of their own,
 not from the φ functions the planner used. One pass over the records serves a block of claims: registers are vectors.
 
+What such runs cannot show is checked on the records themselves: that noise is added once and last, and by its interval, that a
+prediction is read and stored with the node and the state it belongs to, and that marks and arrivals show what they say.
+
 With noise (eta > 0) the same holds of the mean, with the rates of the SDE; ε forms then run on ε = n, not on data at one point. The
 noise that a claim's records add must be, for the x0 forms, what the state's own noise lacks of σ_t² (the variance balances), and for
 the ε forms the integral of the SDE's.
@@ -199,12 +202,11 @@ def _check_noise(tape: Tape, path: Path) -> None:
 def _check_marks(tape: Tape) -> None:
     """A Mark of an evaluation follows it: what it shows is the state and the prediction."""
     made = {r.dst for r in tape.records if isinstance(r, Eval)}
-    before: Eval | None = None
+    before = ("", "")
     for record in tape.records:
-        shown = isinstance(record, Mark) and record.x0 in made
-        if shown and (before is None or (before.src, before.dst) != (record.x, record.x0)):
+        if isinstance(record, Mark) and record.x0 in made and before != (record.x, record.x0):
             raise TapeError(f"{tape.solver}: step {record.step} shows another state or prediction than those of its evaluation")
-        before = record if isinstance(record, Eval) else None
+        before = (record.src, record.dst) if isinstance(record, Eval) else ("", "")
 
 
 def _check_nodes(tape: Tape) -> None:
