@@ -110,9 +110,9 @@ def walk_adaptive(
     `order` 3 compares orders 2 and 3, 2 orders 1 and 2. A step's error is judged against max(`atol`, `rtol`·|x|) (`stepsize.error_of`;
     `norm`), with `scaled` in the scaling α² + σ² = 1, in which states have about the size of the data or of 1 at every noise level and
     all paths take the same steps; off, in the path's own, as k-diffusion does, where a large sigma hides any error of what comes after.
-    `h_init` is the first step in λ and `h_max` the longest: a pair sees nothing of what lies beyond its last stage. `control`, `safety`, `growth`, `gains`: see `stepsize.controller`. `reuse`: a rejected
-    attempt's first evaluation serves the next one; off, the model is called as often as by the codes this is compared to. RuntimeError
-    before an attempt that would need more than `max_evaluations`, where the error is not finite, or does not shrink with the step.
+    `h_init` is the first step in λ and `h_max` the longest: a pair sees nothing of what lies beyond its last stage. `control`,
+    `safety`, `growth`, `gains`: see `stepsize.controller`. `reuse`: a rejected attempt's first evaluation serves the next one; off, the
+    model is called as often as by the codes this is compared to. RuntimeError before an attempt that would need more than `max_evaluations`, where the error is not finite, or does not shrink with the step.
 
     From λ = -∞ (flow 1, VP ∞), to it, or to σ = 0 goes one first-order step, exact for data at one point; the finite sigmas it joins are
     `sigma_first` and `sigma_last`, by default at |λ| = 4.5 + log(0.0078/atol)/2 (flow 0.989 and 0.011). A run that lies beyond them is

@@ -108,8 +108,8 @@ def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: T
 
     Few steps do better to leave the least noise to the last step (with 6 times Stable Diffusion's sigma_min at 5 steps, 2.3 at 10, 1.3
     at 20); beyond 25 that end falls with 25/steps, so that the error goes to 0. A range longer than the ratio 30 (2.5 steps beyond 12)
-    is entered in one step from sigma_max. ρ = 4 and 7 have 10 and 5 % more error over six problems. The scale is 1, for flow models the ratio half-way on their clock: their shift. Measured
-    with the preset "auto" by benchmarks/defaults.py.
+    is entered in one step from sigma_max. ρ = 4 has 10 % and ρ = 7 5 % more error over six problems. The scale is 1, for flow models the
+    ratio half-way on their clock: their shift. Measured with the preset "auto" by benchmarks/defaults.py.
     """
 
     def ratio(s: float) -> float:

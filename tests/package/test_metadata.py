@@ -104,7 +104,9 @@ def test_wheel(root, tmp_path):
         inside = [name for name in archive.namelist() if ".dist-info/" not in name]
         metadata = archive.read("dpm_solver_ext-0.1.0.dist-info/METADATA").decode()
         assert "dpm_solver_ext-0.1.0.dist-info/licenses/LICENSE" in archive.namelist()
-    assert sorted(inside) == sorted(f"dpm_solver_ext/{name}" for name in names if re.fullmatch(r"(__init__|(solvers|nodes|interop)/.+)\.py", name))
+    assert sorted(inside) == sorted(
+        f"dpm_solver_ext/{name}" for name in names if re.fullmatch(r"(__init__|(solvers|nodes|interop)/.+)\.py", name)
+    )
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
     assert needed and all("extra ==" in line for line in needed)
 

@@ -25,7 +25,15 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 OFFICIAL = {"h_init": 0.05, "safety": 0.9, "growth": math.inf, "h_max": math.inf, "reuse": False}
-KDIFFUSION = {"h_init": 0.05, "control": "pid", "norm": "batch", "algorithm": "dpmsolver", "reuse": False, "scaled": False, "h_max": math.inf}
+KDIFFUSION = {
+    "h_init": 0.05,
+    "control": "pid",
+    "norm": "batch",
+    "algorithm": "dpmsolver",
+    "reuse": False,
+    "scaled": False,
+    "h_max": math.inf,
+}
 FORMS = list(itertools.product(("dpmsolver++", "dpmsolver", "dpmsolver-v"), (2, 3), ("dpmsolver", "taylor")))
 FINITE = {"ve": (14.6, 0.03), "flow": (0.98, 0.01), "vp": (14.6, 0.03)}
 
