@@ -77,7 +77,7 @@ def test_the_measure_sees_a_jump():
 @pytest.mark.parametrize("preset", [*PRESETS, "unipc"])
 @pytest.mark.parametrize("shift", [1.0, 1.73, 3.0])
 def test_flow_on_the_normal_schedule(shift, preset):
-    """Gaussian N(0.8, 0.25), flow, `normal`, 30 steps: rms ≤ 0.007 (auto at shift 3: 0.0118), where ComfyUI's dpmpp_2m has 0.048-0.178 (its
+    """Gaussian N(0.8, 0.25), flow, `normal`, 30 steps: rms ≤ 0.007, where ComfyUI's dpmpp_2m has 0.048-0.178 (its
     long last step)."""
     model = models.Gaussian(0.8, 0.25)
     x = np.random.default_rng(6).standard_normal((64, 16))
