@@ -165,6 +165,7 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
         self._levels: list[float] = []  # of the outer steps
         self._evals: list[float] = []  # the sigma of each evaluation
         self._times: list[float] = []
+        self._said: set[str] = set()  # the tapes' notes that were logged
         self._forget()
         plan(self._path, [0.9, 0.8, 0.7, 0.6, 0.5], **self._options())  # a wrong option is an error here and not in a run
 
@@ -244,7 +245,9 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
             levels.pop()
         tape = plan(self._path, levels, **self._options())
         for note in tape.notes:
-            log.warning(note)
+            if note not in self._said:
+                log.warning(note)
+        self._said.update(tape.notes)
         self._forget()
         self._tape, self._levels, self._evals = tape, levels, _evaluations(tape)
         self._times = [times.get(s, self._time(s)) for s in self._evals]
@@ -326,9 +329,11 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
     ) -> DPMSolverExtSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """Take in the model's output at `timestep` on `sample` (batch, ...) and return the state for the next one, dtype of `sample`.
 
-        A sample changed since the last step (inpainting, callbacks) is the state from then on. Noise is drawn with `generator` (one, or
-        one a batch item) in float32, or is `variance_noise`. State and result are on the sample's device; nothing is read
-        from it but the first timestep of a run without a begin index.
+        A sample changed since the last step (inpainting, callbacks) is the state from then on. Noise is drawn with `generator` in float32,
+        or is `variance_noise`. One generator draws the whole batch, so that an item's noise depends on those beside it, which is what
+        pipelines get from diffusers' schedulers, and on purpose the same here; a list of one generator a batch item makes each item's
+        picture its own. State and result are on the sample's device; nothing is read from it but the first timestep of a run without a
+        begin index.
         """
         if self._run is None:
             self._begin(timestep, sample)
@@ -364,19 +369,31 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
             index = self._begin_index if self._begin_index is not None else self.index_for_timestep(timestep)
         if index >= len(self._evals):
             raise ValueError(f"the run of {len(self._evals)} evaluations is over; call set_timesteps for another.")
-        tape = self._tape
-        if index > 0:
-            s = self._evals[index]
-            tape = plan(self._path, [s, *(level for level in self._levels if level < s)], **self._options())
-            rest = self._evals[index:]
-            if len(rest) != tape.evaluations or not np.allclose(rest, _evaluations(tape), rtol=1e-9):
-                raise ValueError(
-                    f"a run cannot begin at evaluation {index}, inside a step of method {self.config.method}, start {self.config.start}; "
-                    f"begin at a multiple of scheduler.order ({self.order}), or take method multistep and start corrected."
-                )
+        tape = self._tape if index == 0 else self._rest(index)
         self._step_index = index
         self._run = walk(tape, sample, noise=lambda a, b: self._draw(a, b))
         self._state, _ = next(self._run)
+
+    def _rest(self, index: int) -> Tape:
+        """The run from this evaluation on, planned anew: where that is inside a step of "singlestep", the rest is grouped anew.
+
+        Not so where the stages are no levels: their timesteps, which a pipeline has taken by now, would be others in another group.
+        """
+        s, rest, options = self._evals[index], self._evals[index:], self._options()
+        if s in self._levels:  # a stage between the levels is the end of no step
+            tape = plan(self._path, [s, *(level for level in self._levels if level < s)], **options)
+            if len(rest) == tape.evaluations and np.allclose(rest, _evaluations(tape), rtol=1e-9):
+                return tape
+        if options["method"] == "singlestep":
+            mend = "begin at the first evaluation of one, or take noise_rule sde or ancestral"
+        elif options["method"] == "multistep":
+            mend = "take start corrected"
+        else:
+            mend = f"begin at a multiple of scheduler.order ({self.order}), or take method multistep or singlestep"
+        raise ValueError(
+            f"a run cannot begin at evaluation {index}, inside a step of method {options['method']}, start {options['start']}, noise_rule "
+            f"{options['noise_rule']}; {mend}."
+        )
 
     def _is_given(self, sample: torch.Tensor) -> bool:
         """Whether `sample` is what the last step returned, unchanged. (Inference tensors keep no count of changes: they never are.)"""

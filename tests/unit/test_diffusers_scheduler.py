@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -350,13 +351,46 @@ def test_image_to_image_begins_in_the_middle(method, order, begins):
             same(x, want, atol=1e-6)
 
 
+def beginnings(n, **config):
+    """What happens at each begin index of a run of n steps: None, or the error."""
+    scheduler, found = DPMSolverExtScheduler(**SD, **config), []
+    scheduler.set_timesteps(n)
+    for index in range(len(scheduler.timesteps)):
+        scheduler.set_timesteps(n)
+        scheduler.set_begin_index(index)
+        try:
+            x = states()
+            for t in scheduler.timesteps[index:]:
+                x = scheduler.step(0.1 * x, t, x).prev_sample
+            found.append(None)
+        except ValueError as problem:
+            found.append(str(problem))
+    return found
+
+
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("n", [2, 7, 9])
+def test_singlestep_begins_anywhere(n, order):
+    """Pipelines count steps of scheduler.order 1 and may begin at any: the rest is grouped anew, with noise as without."""
+    assert beginnings(n, method="singlestep", solver_order=order) == [None] * n
+    if order == 2:
+        for rule in ("sde", "ancestral"):
+            assert beginnings(n, method="singlestep", eta=1.0, noise_rule=rule) == [None] * n
+
+
 def test_no_begin_inside_a_step():
-    """A begin inside a step of several evaluations is one sentence."""
-    scheduler = DPMSolverExtScheduler(**SD, method="singlestep_fixed")
-    scheduler.set_timesteps(8)
-    scheduler.set_begin_index(3)
-    with pytest.raises(ValueError, match=r"evaluation 3, inside a step of method singlestep_fixed.*multiple of scheduler.order \(2\)"):
-        scheduler.step(states(), scheduler.timesteps[3], states())
+    """A begin at a stage that no step can begin at is one sentence with the mend of its cause, also where a stage of "renoise" and the
+    next level are equal but for rounding (planning from there divides by zero)."""
+    for config, words in (
+        ({"method": "singlestep_fixed"}, "inside a step of method singlestep_fixed.*multiple of scheduler.order \\(2\\), or take"),
+        ({"method": "singlestep_fixed", "algorithm_type": "sde-dpmsolver", "noise_rule": "renoise"}, "multiple of scheduler.order"),
+        ({"method": "singlestep", "eta": 1.0, "noise_rule": "renoise"}, "noise_rule renoise; begin at the first.*noise_rule sde"),
+        ({"start": "extra", "corrector": "unipc", "solver_order": 3}, "start extra, noise_rule sde; take start corrected"),
+    ):
+        for steps in (2, 8):
+            found = beginnings(steps, **config)
+            assert found[0] is None and (steps == 2 or None not in (found[1], found[3]))
+            assert all(re.search(words, e) and e.endswith(".") for e in found if e), found
 
 
 def test_a_copy_goes_on():
@@ -397,6 +431,20 @@ def test_noise_of_a_stage_is_part_of_its_step():
             x = ours.step(network("sample", x, ours._evals[i], False).float(), t, x, generator=generators).prev_sample
         ends.append(x[:1])
     same(*ends, atol=0)
+
+
+def test_one_generator_draws_the_whole_batch():
+    """As diffusers' schedulers, on purpose: with one generator an item's noise after the first step depends on the batch's size."""
+    for make in (DPMSolverExtScheduler, diffusers.DPMSolverMultistepScheduler):
+        ends = []
+        for batch in (1, 3):
+            scheduler, generator = make(**SD, algorithm_type="sde-dpmsolver++", prediction_type="sample"), torch.Generator().manual_seed(0)
+            scheduler.set_timesteps(4)
+            x = states(3)[:batch]
+            for t in scheduler.timesteps[:2]:
+                x = scheduler.step(0.1 * x, t, x, generator=generator).prev_sample
+            ends.append(x[0])
+        assert not torch.allclose(*ends)
 
 
 def test_brownian_noise_may_be_given():
@@ -526,7 +574,7 @@ def test_bad_input_is_one_sentence():
 
 
 def test_what_cannot_act_is_logged(monkeypatch):
-    """An option without effect in this run is one line in the log; a run where all act has none."""
+    """An option without effect in this run is one line in the log, once; a run where all act has none."""
     lines = []
     monkeypatch.setattr(scheduler_module.log, "warning", lines.append)
     scheduler = DPMSolverExtScheduler(**SD, solver_order=3)
@@ -534,6 +582,10 @@ def test_what_cannot_act_is_logged(monkeypatch):
     assert lines == []
     scheduler.set_timesteps(2)
     assert len(lines) == 1 and "order is 3" in lines[0]
+    scheduler.set_timesteps(2)
+    assert len(lines) == 1, "said once"
+    DPMSolverExtScheduler(**SD, solver_order=3).set_timesteps(2)
+    assert len(lines) == 2, "each scheduler for itself"
 
 
 def test_equal_timesteps():
