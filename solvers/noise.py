@@ -33,7 +33,8 @@ def brownian(x: Any, sigmas: Sequence[float], seed: int | Sequence[int] | None) 
         raise ValueError(f"noise: sigmas {list(map(float, sigmas))} span no finite range; give those of the run, from the largest down.")
     seeds = item_seeds(seed if seed is not None else _fresh(x), x.shape[0])
     make = _torch_path if hasattr(x, "lerp") else _numpy_path
-    return partial(_unit_noise, min(positive), max(positive), make(x, min(positive), max(positive), seeds))
+    increment = make(x, min(positive), max(positive), seeds) if seeds else lambda *_: x  # x is empty, and so is its noise
+    return partial(_unit_noise, min(positive), max(positive), increment)
 
 
 def item_seeds(seed: int | Sequence[int], batch: int) -> list[int]:

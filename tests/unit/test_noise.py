@@ -160,6 +160,18 @@ def test_dtypes_and_device():
     assert brownian(torch.zeros(1, 1, 640), SIGMAS, 1)(3.0, 2.0).shape == (1, 1, 640)
 
 
+@pytest.mark.parametrize("kind", ["torch", "numpy"])
+def test_an_empty_batch(kind):
+    """A batch of 0 has noise of its shape and dtype; wrong intervals are told all the same."""
+    x = blank(kind, 0, 3)
+    for seed in (1, None, []):
+        noise = brownian(x, SIGMAS, seed)
+        got = noise(3.0, 2.0)
+        assert got.shape == x.shape and got.dtype == x.dtype
+        with pytest.raises(ValueError, match="no interval"):
+            noise(20.0, 1.0)
+
+
 def test_the_global_generators_are_left_alone():
     """Drawing does not move torch's or NumPy's global generators, so nothing else in a host changes."""
     torch.manual_seed(3)
