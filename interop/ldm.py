@@ -134,7 +134,7 @@ class DPMSolverSampler:
             lambda x, t, c=None: self.model.apply_model(x, t, c),
             self.noise_schedule,
             model_type=self.model_type,
-            guidance_type="classifier-free",
+            guidance_type="classifier-free" if condition is not None or scale != 1 else "uncond",
             condition=condition,
             unconditional_condition=unconditional,
             guidance_scale=scale,

@@ -18,7 +18,7 @@ import numpy as np
 from .arrays import cast, namespace, on_host, widened
 from .official_grid import Timeline
 from .official_model import ModelFn
-from .official_run import choose, run
+from .official_run import choose, in_order, run
 from .threshold import check_threshold
 
 
@@ -55,7 +55,7 @@ class DPM_Solver:
             algorithm_type, predict_x0 = None, algorithm_type
         if isinstance(correcting_x0_fn, bool):
             correcting_x0_fn, thresholding = None, correcting_x0_fn
-        if isinstance(correcting_xt_fn, (int, float)):
+        if isinstance(correcting_xt_fn, (int, float)) and not isinstance(correcting_xt_fn, bool):
             correcting_xt_fn, max_val = None, correcting_xt_fn
         self.older_defaults = not predict_x0 is thresholding is max_val is None
         if algorithm_type is not None and predict_x0 is not None:
@@ -65,8 +65,10 @@ class DPM_Solver:
         if algorithm_type is None:
             algorithm_type = "dpmsolver" if self.older_defaults and not predict_x0 else "dpmsolver++"
         choose("algorithm_type", algorithm_type, ("dpmsolver++", "dpmsolver", "dpmsolver-v"))
-        if isinstance(correcting_x0_fn, str) and correcting_x0_fn != "dynamic_thresholding":
+        if not (correcting_x0_fn is None or callable(correcting_x0_fn) or correcting_x0_fn == "dynamic_thresholding"):
             raise ValueError(f"correcting_x0_fn is {correcting_x0_fn!r}; give a function of (x0, t), 'dynamic_thresholding' or None.")
+        if not (correcting_xt_fn is None or callable(correcting_xt_fn)):
+            raise ValueError(f"correcting_xt_fn is {correcting_xt_fn!r}; give a function of (x, t, step), or None.")
         self.noise_schedule, self.algorithm_type = noise_schedule, algorithm_type
         self.correcting_xt_fn = correcting_xt_fn
         self.threshold = None
@@ -91,7 +93,7 @@ class DPM_Solver:
         lower_order_final: bool | None = None,
         denoise_to_zero: bool = False,
         solver_type: str = "dpmsolver",
-        atol: float = 0.0078,
+        atol: float | None = None,
         rtol: float = 0.05,
         return_intermediate: bool = False,
         *,
@@ -102,49 +104,28 @@ class DPM_Solver:
         """From `x` (batch, ...) at time `t_start` (default T) to `t_end` (default 1/total_N): the state there, shape and dtype of x.
 
         `method` "multistep" (default; `steps` evaluations), "singlestep" (`steps` evaluations in steps of orders up to `order`),
-        "singlestep_fixed" (`steps // order` steps) or "adaptive" (orders 2 and 3; `atol`, `rtol`; `steps` and `skip_type` are not used;
-        error of the worst item of the batch). `order` 1, 2 (default) or 3. `skip_type` "time_uniform", "time_quadratic" or "logSNR".
-        `solver_type` "dpmsolver" or "taylor". `denoise_to_zero` adds an evaluation at t_end and returns its data prediction.
+        "singlestep_fixed" (`steps // order` steps) or "adaptive" (orders 2 and 3; `atol` 0.0078, `rtol`; `steps` and `skip_type` are not
+        used; error of the worst item of the batch). `order` 1, 2 (default) or 3. `skip_type` "time_uniform", "time_quadratic" or
+        "logSNR". `solver_type` "dpmsolver" or "taylor". `denoise_to_zero` adds an evaluation at t_end and returns its data prediction.
         With `return_intermediate` the result is (x, states at the times of the grid), the first one included if multistep.
-        JAX and older names: `denoise` (denoise_to_zero), `eps` (t_end), solver_type "dpm_solver". `callback(step, x, x0)` is called
-        after each step's first evaluation (progress; raise to stop).
+        JAX and older names: `denoise` (denoise_to_zero), `eps` (t_end), solver_type "dpm_solver". By position JAX goes on after `method`
+        with denoise, solver_type, atol, rtol: understood from a solver_type in the ninth place. `callback(step, x, x0)` is called after
+        each step's first evaluation (progress; raise to stop).
 
         ValueError, one sentence, for values out of range, before the first evaluation. Same arguments use the same cached plan.
         """
         if t_end is not None and eps is not None:
             raise ValueError("t_end and eps are two names of the same time; give one of them.")
-        t_end, denoise_to_zero = eps if t_end is None else t_end, denoise_to_zero or denoise
         return run(
-            self, x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
-            return_intermediate, callback,
+            self, x, steps, t_start, eps if t_end is None else t_end, order, skip_type, method,
+            *in_order(lower_order_final, denoise_to_zero, denoise, solver_type, atol, rtol), return_intermediate, callback,
         )  # fmt: skip
 
-    def inverse(
-        self,
-        x: Any,
-        steps: int = 20,
-        t_start: float | None = None,
-        t_end: float | None = None,
-        order: int | None = None,
-        skip_type: str = "time_uniform",
-        method: str | None = None,
-        lower_order_final: bool | None = None,
-        denoise_to_zero: bool = False,
-        solver_type: str = "dpmsolver",
-        atol: float = 0.0078,
-        rtol: float = 0.05,
-        return_intermediate: bool = False,
-        *,
-        callback: Callable[[int, Any, Any], None] | None = None,
-    ) -> Any:
+    def inverse(self, x: Any, steps: int = 20, t_start: float | None = None, t_end: float | None = None, *rest: Any, **options: Any) -> Any:
         """From data `x` at time `t_start` (default 1/total_N) to noise at `t_end` (default T); the rest as in `sample`."""
         line = Timeline(self.noise_schedule, x)
-        t_start = 1.0 / line.total_N if t_start is None else t_start
-        t_end = line.T if t_end is None else t_end
-        return run(
-            self, x, steps, t_start, t_end, order, skip_type, method, lower_order_final, denoise_to_zero, solver_type, atol, rtol,
-            return_intermediate, callback,
-        )  # fmt: skip
+        t_start, t_end = 1.0 / line.total_N if t_start is None else t_start, line.T if t_end is None else t_end
+        return self.sample(x, steps, t_start, t_end, *rest, **options)
 
     def add_noise(self, x: Any, t: Any, noise: Any = None) -> Any:
         """α_t x + σ_t noise for times t of shape (n,): shape (n, *x.shape), or that of x if n is 1. `noise` (n, *x.shape) is drawn by

@@ -52,6 +52,12 @@ class Timeline:
         """n + 1 times from `start` to `end`: even in t, in √t, or in λ."""
         if skip_type == "logSNR":
             first, last = self.ask("marginal_lambda", [start, end])
+            for name, t, v in (("t_start", start, first), ("t_end", end, last)):
+                if not math.isfinite(v):
+                    raise ValueError(
+                        f"skip_type is 'logSNR', but at {name} {t:g} λ is {v:g}, where no even steps in λ lead; choose a {name} at a "
+                        "finite λ, or skip_type time_uniform."
+                    )
             times = self.ask("inverse_lambda", np.linspace(first, last, n + 1)).copy()
         else:
             power = 2 if skip_type == "time_quadratic" else 1

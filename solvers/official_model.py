@@ -9,6 +9,7 @@ over ε (it divides by α, which is 0 at zero terminal SNR) and rounding in half
 """
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -126,13 +127,29 @@ def model_wrapper(
     - "classifier-free": ε_u + guidance_scale (ε_c - ε_u), both in one call on a doubled batch, unconditional first; conditions are
       arrays, or dicts and lists of them. One call with the condition where the scale is 1 or there is no `unconditional_condition`
 
-    Raises ValueError, one sentence, for an unknown type or a missing classifier.
+    Raises ValueError, one sentence, for an unknown type or a missing classifier; warns where guidance was asked for and cannot act, which
+    runs unguided, as the official code does without a word.
     """
     for name, value, choices in (("model_type", model_type, MODEL_TYPES), ("guidance_type", guidance_type, GUIDANCE_TYPES)):
         if value not in choices:
             raise ValueError(f"{name} is {value!r}; choose {', '.join(choices[:-1])} or {choices[-1]}.")
     if guidance_type == "classifier" and classifier_fn is None:
         raise ValueError("guidance_type is 'classifier', but classifier_fn is None; give the function whose gradient guides.")
+    if guidance_type == "uncond" and condition is not None:
+        warnings.warn(
+            "guidance_type is 'uncond', so condition and guidance_scale have no effect; set it to classifier-free, or leave them out.",
+            stacklevel=2,
+        )
+    if guidance_type == "classifier-free" and condition is None:
+        warnings.warn(
+            "guidance_type is 'classifier-free', but condition is None, so nothing guides; give it, or set guidance_type to uncond.",
+            stacklevel=2,
+        )
+    elif guidance_type == "classifier-free" and unconditional_condition is None and guidance_scale != 1:
+        warnings.warn(
+            f"guidance_scale is {guidance_scale}, but without unconditional_condition it has no effect; give it, or set the scale to 1.",
+            stacklevel=2,
+        )
     return ModelFn(
         model, noise_schedule, model_type, model_kwargs, guidance_type, condition, unconditional_condition, guidance_scale, classifier_fn,
         classifier_kwargs,

@@ -4,12 +4,15 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
 from .adaptive import adaptive
 from .arrays import cast, dtype_name, full, is_traced, namespace, on_host, widened, without_gradients
 from .execute import execute
 from .official_grid import METHODS, SKIP_TYPES, Timeline
 from .threshold import dynamic_threshold
 
+SOLVER_TYPES = ("dpmsolver", "taylor", "dpm_solver")  # the last is JAX's name of the first
 T_ERR = 1e-5  # the official adaptive solver ends this near to its end, in t
 
 
@@ -25,7 +28,7 @@ def run(
     solver_type = "dpmsolver" if solver_type == "dpm_solver" else solver_type
     line = Timeline(solver.noise_schedule, x)
     t_start, t_end = _time("t_start", t_start, line.T, line.T), _time("t_end", t_end, 1.0 / line.total_N, line.T)
-    _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_type)
+    _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_type, return_intermediate)
     dtype, states, scale_here = x.dtype, [], [1.0]
 
     def denoise(y: Any, s: float) -> Any:
@@ -75,6 +78,21 @@ def run(
     return (result, states) if return_intermediate else result
 
 
+def in_order(lower_order_final: Any, denoise_to_zero: Any, denoise: Any, solver_type: Any, atol: Any, rtol: Any) -> tuple[Any, ...]:
+    """(lower_order_final, denoise_to_zero, solver_type, atol, rtol) of a call in the order of the torch code or, by position, in JAX's:
+    denoise, solver_type, atol, rtol, which is told by the solver type in the second place. ValueError if a flag is none."""
+    if isinstance(denoise_to_zero, str) and denoise_to_zero in SOLVER_TYPES:
+        if not isinstance(solver_type, str):  # the tolerances, too, came by position
+            solver_type, atol, rtol = "dpmsolver", solver_type, rtol if atol is None else atol
+        if solver_type != "dpmsolver":
+            raise ValueError(f"solver_type is {solver_type!r} by name and {denoise_to_zero!r} by position; give one of them.")
+        lower_order_final, denoise_to_zero, denoise, solver_type = None, False, lower_order_final, denoise_to_zero
+    check_flag("lower_order_final", lower_order_final is not None and lower_order_final)
+    check_flag("denoise_to_zero", denoise_to_zero)
+    check_flag("denoise", denoise)
+    return lower_order_final, denoise_to_zero or denoise, solver_type, 0.0078 if atol is None else atol, rtol
+
+
 def _data(solver: Any, state: Any, t: float, alpha: float, sigma: float, dtype: Any) -> Any:
     """The data prediction used at time t, in the precision of `state`; the network sees `dtype`."""
     x = cast(state, dtype)
@@ -86,10 +104,11 @@ def _data(solver: Any, state: Any, t: float, alpha: float, sigma: float, dtype: 
     return x0
 
 
-def _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_type) -> None:
+def _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_type, return_intermediate) -> None:
     """One ValueError sentence for what cannot be run."""
     if solver.model_fn is None:
         raise ValueError("model_fn is None, which is enough for add_noise only; give DPM_Solver the model to sample from.")
+    check_flag("return_intermediate", return_intermediate)
     namespace(x)
     if not dtype_name(x).lstrip("b").startswith("float") or x.ndim == 0:
         raise ValueError(f"x has dtype {dtype_name(x)} and {x.ndim} axes; give floating-point states of shape (batch, ...).")
@@ -118,6 +137,11 @@ def _times(a: Any, factor: float) -> Any:
 def choose(name: str, value: object, choices: tuple[object, ...]) -> None:
     if value not in choices or isinstance(value, (bool, float)):
         raise ValueError(f"{name} is {value!r}; choose {', '.join(map(str, choices[:-1]))} or {choices[-1]}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {value!r}; give True or False.")
 
 
 def _time(name: str, given: Any, default: float, last: float) -> float:

@@ -151,6 +151,27 @@ def test_classifier_guidance():
         sampler(BETAS, START, "classifier", steps=6)(START, START, None)
 
 
+@pytest.mark.parametrize("denoise", [False, True])
+def test_arguments_by_position_of_the_jax_code(denoise):
+    """(…, method, denoise, solver_type, atol, rtol) by position is the same call by name; so are the torch code's, told by their types."""
+    schedule, x = NoiseScheduleVP("linear"), jnp.asarray(START)
+    solver = DPM_Solver(lambda x, t: jnp.tanh(x), schedule, True)
+    first = (x, 9, 1.0, 1e-3, 3, "logSNR", "singlestep")
+    named = solver.sample(*first, denoise=denoise, solver_type="taylor")
+    np.testing.assert_array_equal(solver.sample(*first, denoise, "taylor"), named)
+    np.testing.assert_array_equal(solver.sample(*first, None, denoise, "taylor"), named)
+    dpm = solver.sample(*first, denoise=denoise, solver_type="dpm_solver")
+    np.testing.assert_array_equal(solver.sample(*first, denoise, "dpm_solver"), dpm)
+    assert not np.array_equal(dpm, named)
+    first = (x, 9, 1.0, 1e-3, 3, "logSNR", "adaptive")
+    tight = solver.sample(*first, denoise=denoise, atol=0.001, rtol=0.0078)
+    for rest in ((0.001, 0.0078), (0.001,), ()):
+        names = dict(zip(("atol", "rtol")[len(rest) :], (0.001, 0.0078)[len(rest) :], strict=True))
+        np.testing.assert_array_equal(solver.sample(*first, denoise, "dpm_solver", *rest, **names), tight)
+    with pytest.raises(ValueError, match="'taylor' by name and 'dpm_solver' by position"):
+        solver.sample(*first, denoise, "dpm_solver", solver_type="taylor")
+
+
 def test_adaptive_under_jit_is_one_sentence():
     """Steps chosen by values cannot be traced: said before the model is called; outside jit it runs on JAX arrays."""
     schedule = NoiseScheduleVP("linear")

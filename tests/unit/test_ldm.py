@@ -1,6 +1,7 @@
 """DPMSolverSampler behind the calls that CompVis' scripts make."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -122,8 +123,14 @@ def test_what_would_be_lost_is_said():
     for name in ("mask", "x0", "score_corrector"):
         with pytest.raises(ValueError, match=f"^{name} is not used.*correcting_xt_fn"):
             call(LatentDiffusion(), noise(), **{name: noise()})
-    with pytest.warns(UserWarning, match="1 conditionings for a batch of 2"):
+    with pytest.warns(UserWarning, match="1 conditionings for a batch of 2"), pytest.warns(UserWarning, match="guidance_scale is 3.0"):
         call(LatentDiffusion(), noise(), C[:1].expand(1, 3, 4), None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no guidance asked for
+        DPMSolverSampler(LatentDiffusion()).sample(S=2, batch_size=2, shape=SHAPE, conditioning=C, x_T=noise())
+        without = LatentDiffusion()
+        without.apply_model = lambda x, t, cond: 0.1 * x
+        DPMSolverSampler(without).sample(S=2, batch_size=2, shape=SHAPE, x_T=noise())
     with pytest.raises(ValueError, match="parameterization is 'score'"):
         DPMSolverSampler(LatentDiffusion("score"))
 

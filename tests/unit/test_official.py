@@ -1,8 +1,10 @@
 """The official call signatures: every golden vector of the official torch code, and what a user of its README would write."""
 
+import contextlib
 import json
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -150,7 +152,12 @@ def test_positional_arguments_of_the_torch_code():
         return [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and n != "self"]
 
     run = "x steps t_start t_end order skip_type method lower_order_final denoise_to_zero solver_type atol rtol return_intermediate"
-    assert names(DPM_Solver.sample) == names(DPM_Solver.inverse) == run.split()
+    assert names(DPM_Solver.sample) == run.split() and names(DPM_Solver.inverse) == run.split()[:4]
+    values = (7, 0.1, 0.8, 3, "logSNR", "multistep", False, True, "taylor", 0.01, 0.1, True)
+    solver, x = DPM_Solver(gaussian_network(), LINEAR), states()
+    named = solver.inverse(x, **dict(zip(run.split()[1:], values, strict=True)))
+    np.testing.assert_array_equal(solver.inverse(x, *values)[1], named[1])
+    assert len(named[1]) == 9 and not np.array_equal(solver.inverse(x, *values[:7]), named[0])
     wrapper = "model noise_schedule model_type model_kwargs guidance_type condition unconditional_condition guidance_scale classifier_fn "
     assert names(model_wrapper) == (wrapper + "classifier_kwargs").split()
     schedule = "schedule betas alphas_cumprod continuous_beta_0 continuous_beta_1 dtype"
@@ -280,9 +287,38 @@ def test_classifier_free_guidance():
     assert seen == [((6, 5), (6,))] * 2
     seen.clear()
     for unconditional, scale in ((u, 1.0), (None, 3.0)):
-        fn = model_wrapper(model, LINEAR, "noise", {}, "classifier-free", c, unconditional, scale)
+        said = pytest.warns(UserWarning, match="guidance_scale is 3.0, but without unconditional") if scale > 1 else nothing_said()
+        with said:
+            fn = model_wrapper(model, LINEAR, "noise", {}, "classifier-free", c, unconditional, scale)
         np.testing.assert_allclose(fn(x, t), 0.1 * x + 2, rtol=0, atol=1e-14)
     assert seen == [((3, 5), (3,))] * 2
+
+
+@contextlib.contextmanager
+def nothing_said():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_guidance_that_cannot_act_warns():
+    """A condition with "uncond", or "classifier-free" without one, runs unguided as the official code does, and says so in one sentence;
+    what acts, or asks for nothing, says nothing."""
+    x, t, c = states(), np.full(3, 0.5), np.full((3, 5), 2.0)
+    plain = lambda y, label: 0.1 * y  # noqa: E731
+    for guidance, condition, words in (
+        ("uncond", c, "guidance_type is 'uncond', so condition"),
+        ("classifier-free", None, "condition is None, so nothing guides"),
+    ):
+        with pytest.warns(UserWarning, match=words) as said:
+            fn = model_wrapper(plain, LINEAR, "noise", {}, guidance, condition, None, 3.0)
+        assert len(said) == 1 and said[0].filename == __file__ and str(said[0].message).endswith(".")
+        np.testing.assert_array_equal(fn(x, t), 0.1 * x)
+    with nothing_said():
+        model_wrapper(plain, LINEAR)
+        model_wrapper(plain, LINEAR, guidance_type="classifier", condition=c, guidance_scale=3.0, classifier_fn=max)
+        model_wrapper(plain, LINEAR, guidance_type="classifier-free", condition=c, unconditional_condition=c, guidance_scale=3.0)
+        model_wrapper(plain, LINEAR, guidance_type="classifier-free", condition=c)
 
 
 @pytest.mark.parametrize("method", ["multistep", "singlestep", "singlestep_fixed", "adaptive"])
@@ -410,6 +446,13 @@ def test_zero_terminal_snr():
     np.testing.assert_allclose(got, roots[0] * GAUSSIAN.mean + std * x, rtol=0, atol=5e-3)
     with pytest.raises(ValueError, match="zero terminal SNR"):
         DPM_Solver(model_wrapper(network, whole), whole).sample(x, 50)
+    solver = DPM_Solver(model_wrapper(network, whole, model_type="v"), whole)
+    with nothing_said():
+        with pytest.raises(ValueError, match=r"skip_type is 'logSNR', but at t_start 1 λ is -inf, .*; choose a t_start at a finite λ"):
+            solver.sample(x, 10, skip_type="logSNR")
+        with pytest.raises(ValueError, match=r"skip_type is 'logSNR', but at t_end 1 λ is -inf"):
+            solver.inverse(x, 10, skip_type="logSNR", method="singlestep")
+        assert np.isfinite(solver.sample(x, 10, 0.999, skip_type="logSNR")).all()
 
 
 class Flow:
@@ -524,6 +567,14 @@ WRONG = {
     "correcting_x0_fn is 'clip'": lambda: DPM_Solver(None, LINEAR, correcting_x0_fn="clip"),
     "algorithm_type and predict_x0": lambda: DPM_Solver(None, LINEAR, "dpmsolver", predict_x0=False),
     "thresholding and correcting_x0_fn": lambda: DPM_Solver(None, LINEAR, correcting_x0_fn=max, thresholding=True),
+    "correcting_x0_fn is 0.5": lambda: DPM_Solver(None, LINEAR, correcting_x0_fn=0.5),
+    "correcting_xt_fn is 'keep'": lambda: DPM_Solver(None, LINEAR, correcting_xt_fn="keep"),
+    "correcting_xt_fn is True": lambda: DPM_Solver(None, LINEAR, correcting_xt_fn=True),
+    "lower_order_final is 'no'": lambda: RUN.sample(states(), lower_order_final="no"),
+    "lower_order_final is 1": lambda: RUN.inverse(states(), lower_order_final=1),
+    "denoise_to_zero is 'dpm'": lambda: RUN.sample(states(), 9, None, None, 3, "logSNR", "singlestep", False, "dpm"),
+    "denoise is None": lambda: RUN.sample(states(), denoise=None),
+    "return_intermediate is 1": lambda: RUN.sample(states(), return_intermediate=1),
     "ratio is 99.5": lambda: DPM_Solver(None, LINEAR, correcting_x0_fn="dynamic_thresholding", dynamic_thresholding_ratio=99.5),
     "model_fn is None": lambda: DPM_Solver(None, LINEAR).sample(states()),
     "x is a list": lambda: RUN.sample([1.0]),
@@ -570,4 +621,6 @@ def guide_examples():
 @pytest.mark.parametrize("number", range(len(guide_examples())))
 def test_the_guides_examples_run(number):
     """Every block of docs/python.md runs as it stands."""
+    if "diffusers" in guide_examples()[number]:
+        pytest.importorskip("diffusers")
     exec(compile(guide_examples()[number], f"docs/python.md, example {number + 1}", "exec"), {})  # noqa: S102
