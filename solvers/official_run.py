@@ -78,7 +78,9 @@ def run(
     return (result, states) if return_intermediate else result
 
 
-def in_order(lower_order_final: Any, denoise_to_zero: Any, denoise: Any, solver_type: Any, atol: Any, rtol: Any) -> tuple[Any, ...]:
+def in_order(
+    lower_order_final: Any, denoise_to_zero: Any, denoise: Any, solver_type: Any, atol: Any, rtol: Any
+) -> tuple[Any, Any, Any, Any, Any]:
     """(lower_order_final, denoise_to_zero, solver_type, atol, rtol) of a call in the order of the torch code or, by position, in JAX's:
     denoise, solver_type, atol, rtol, which is told by the solver type in the second place. ValueError if a flag is none."""
     if isinstance(denoise_to_zero, str) and denoise_to_zero in SOLVER_TYPES:

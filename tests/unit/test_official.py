@@ -618,6 +618,7 @@ def guide_examples():
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore:.*__array__ implementation.*")  # diffusers' own
 @pytest.mark.parametrize("number", range(len(guide_examples())))
 def test_the_guides_examples_run(number):
     """Every block of docs/python.md runs as it stands."""
