@@ -3,62 +3,59 @@
 import torch
 
 from ..solvers.adaptive import walk_adaptive
+from ..solvers.notes import idle
 from ..solvers.path import VE
 from ..solvers.presets import plan
 from ..solvers.step import CHOICES
 from .adapter import THRESHOLDING, tell
 
 METHODS = (*CHOICES["method"], "adaptive")
-TAPES = CHOICES["method"]
-STAGED = ("singlestep", "singlestep_fixed")
-# widget: (the methods it acts with, its value that asks for nothing, whether any other value without them is an error)
-ACTS: dict[str, tuple[tuple[object, ...], object, bool]] = {
-    "start": (("multistep",), "corrected", False),
-    "final_rule": (("multistep",), "smooth", False),
-    "corrector": (("multistep",), "none", True),
-    "eta": (TAPES, 0.0, True),
-    "s_noise": (TAPES, 1.0, False),
-    "noise_rule": (STAGED, "sde", True),
-    "r1": (("singlestep_fixed",), 0.0, True),
-    "r2": (("singlestep_fixed",), 0.0, True),
-    "rtol": (("adaptive",), 0.05, False),
-    "atol": (("adaptive",), 0.0078, False),
-    "safety": (("adaptive",), 0.0, False),
-    "max_evaluations": (("adaptive",), 1000, False),
+# widget: (the methods that have it, its value that asks for nothing); another value without them is an error
+NEEDS: dict[str, tuple[tuple[object, ...], object]] = {
+    "corrector": (("multistep",), "none"),
+    "eta": (CHOICES["method"], 0),
+    "noise_rule": (("singlestep", "singlestep_fixed"), "sde"),
+    "r1": (("singlestep_fixed",), 0),
+    "r2": (("singlestep_fixed",), 0),
 }
+ADAPTIVE = {"rtol": 0.05, "atol": 0.0078, "safety": 0, "max_evaluations": 1000}  # only method adaptive has these; their defaults
 
 
 def prepare(**widgets: object) -> dict[str, object]:
     """The options for `sample`. ValueError, one sentence with the widget's name, for what cannot be done on any model or schedule; a
-    warning, each once, for a widget that cannot act. r1, r2 and safety 0 stand for the solver's own."""
+    warning, each once, for a widget that cannot act. r1, r2 and safety 0 stand for the solver's own.
+
+    The advanced node is dropped with a corrector: where it cannot act, who changed another widget has not asked for it.
+    """
     options = dict(widgets)
-    method = options.get("method", "multistep")
+    method, said = options.get("method", "multistep"), []
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(map(str, METHODS))}.")
-    for name, (methods, idle, needed) in ACTS.items():
-        value = options.get(name, idle)
-        if method not in methods:
+    if options.get("corrector") == "unipc" and (method != "multistep" or options.get("eta")):
+        said.append("corrector is unipc, which acts with method multistep and eta 0 only, so there is none in this run; set it to none.")
+        options["corrector"] = "none"
+    for name, (methods, rest) in NEEDS.items():
+        if method not in methods and (value := options.pop(name, rest)) != rest:
             where = f"{name} is {value}, which acts with method {' or '.join(map(str, methods))} only"
-            if value != idle and needed:
-                raise ValueError(f"{where}; set it to {idle}, or method to {methods[-1]}.")
-            if value != idle:
-                tell(f"{where}, not with {method}.")
-            options.pop(name, None)
-        elif name in ("r1", "r2", "safety") and value == 0:
-            options.pop(name, None)
-    if not options.get("eta"):
-        for name, idle in (("s_noise", 1.0), ("noise_rule", "sde")):
-            if options.pop(name, idle) != idle:
-                tell(f"{name} is {widgets[name]}, which acts with eta above 0 only.")
-    if options.get("algorithm") == "dpmsolver-v" and options.get("solver_type", "dpmsolver") != "dpmsolver":
-        tell(f"solver_type is {options['solver_type']}, which makes no difference with algorithm dpmsolver-v.")
+            raise ValueError(f"{where}; set it to {rest}, or method to {methods[0]}.")
+    for name, rest in ADAPTIVE.items():
+        if method != "adaptive" and (value := options.pop(name, rest)) != rest:
+            said.append(f"{name} is {value}, which acts with method adaptive only, not with {method}.")
+    for name in ("r1", "r2", "safety"):
+        if options.get(name) == 0:
+            del options[name]
     threshold = _threshold(options)
+    said += idle(options).values()
     if method == "adaptive":
+        for name in ("start", "final_rule", "s_noise"):
+            options.pop(name, None)
         run = walk_adaptive(VE, torch.zeros(1), 8.0, 1.0, **{k: v for k, v in options.items() if k != "method"})  # type: ignore[arg-type]
         next(run)
         run.close()
     else:
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
+    for sentence in said:
+        tell(sentence)
     return options | threshold
 
 

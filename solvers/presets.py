@@ -1,8 +1,10 @@
 """One call for all planners, and the named choices of its options, the same in every host."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .multistep import plan_multistep
+from .notes import idle
 from .path import Path
 from .singlestep import plan_fast, plan_singlestep
 from .step import check_options
@@ -46,19 +48,23 @@ def plan(
     """Plan by `method`: "multistep", see `plan_multistep`; "singlestep", see `plan_fast`: one evaluation a sigma; or
     "singlestep_fixed", see `plan_singlestep`: `order` evaluations a step.
 
-    Options of the other method are checked and do nothing, but a corrector, a noise_rule or stages that could not act are an error.
+    A corrector, a noise_rule or stages that the method does not have are an error; other options that cannot act are checked, do nothing
+    and are said in the tape's notes (`notes.idle`).
     """
-    check_options(method=method, start=start, final_rule=final_rule, corrector=corrector, noise_rule=noise_rule, r1=r1, r2=r2)
+    own = {"method": method, "start": start, "final_rule": final_rule, "corrector": corrector, "noise_rule": noise_rule, "r1": r1, "r2": r2}
+    check_options(**own)
     common = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "eta": eta, "s_noise": s_noise}
     if method == "multistep":
         for name, value, plain in (("noise_rule", noise_rule, "sde"), ("r1", r1, None), ("r2", r2, None)):
             if value != plain:
                 raise ValueError(f"{name} is {value}, but method multistep has none; set it to {plain}, or method to singlestep_fixed.")
-        return plan_multistep(path, sigmas, start=start, final_rule=final_rule, corrector=corrector, **common)
-    if corrector != "none":
+        tape = plan_multistep(path, sigmas, start=start, final_rule=final_rule, corrector=corrector, **common)
+    elif corrector != "none":
         raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")
-    if method == "singlestep_fixed":
-        return plan_singlestep(path, sigmas, noise_rule=noise_rule, r1=r1, r2=r2, **common)
-    if r1 is not None or r2 is not None:
+    elif method == "singlestep_fixed":
+        tape = plan_singlestep(path, sigmas, noise_rule=noise_rule, r1=r1, r2=r2, **common)
+    elif r1 is not None or r2 is not None:
         raise ValueError("r1 and r2 are for method singlestep_fixed; the stages of singlestep are the schedule's own sigmas.")
-    return plan_fast(path, sigmas, noise_rule=noise_rule, **common)
+    else:
+        tape = plan_fast(path, sigmas, noise_rule=noise_rule, **common)
+    return replace(tape, notes=(*idle({**own, **common}).values(), *tape.notes))

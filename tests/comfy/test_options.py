@@ -1,6 +1,7 @@
 """Widgets that cannot act together: an error or one warning that names the widget, at the node, before any model is asked."""
 
 import logging
+import sys
 
 import pytest
 
@@ -13,10 +14,11 @@ ERRORS = {  # what the sentence must contain: the widgets
     "eta is 0.5": FREE | {"eta": 0.5, "method": "adaptive"},
     "eta is -1": FREE | {"eta": -1.0},
     "s_noise is": FREE | {"eta": 1.0, "s_noise": -1.0},
-    "corrector is unipc with eta": {"eta": 1.0, "algorithm": "dpmsolver++"},
-    "corrector is unipc, which acts with method multistep": {"method": "singlestep"},
+    "eta is 1, but algorithm dpmsolver-v": {"eta": 1.0},
+    "corrector is official with eta": {"eta": 1.0, "algorithm": "dpmsolver++", "corrector": "official"},
+    "corrector is official, which acts with method multistep": {"method": "singlestep", "corrector": "official"},
     "noise_rule is renoise": FREE | {"noise_rule": "renoise", "eta": 1.0},
-    "r1 is 0.4": FREE | {"r1": 0.4},
+    "r1 is 0.4, which acts with method singlestep_fixed only; set it to 0,": FREE | {"r1": 0.4},
     "r1 is 0.8": FREE | {"r1": 0.8, "method": "singlestep_fixed", "order": 3},
     "r2 is 0.5": FREE | {"r2": 0.5, "method": "singlestep"},
     "r2 is 1.5": FREE | {"r2": 1.5, "method": "singlestep_fixed", "order": 3},
@@ -49,6 +51,11 @@ WARNINGS = {
     "max_evaluations is 50": {"max_evaluations": 50},
     "s_noise is 1.1": {"s_noise": 1.1},
     "noise_rule is renoise": FREE | {"noise_rule": "renoise", "method": "singlestep"},
+    "r2 is 0.5": FREE | {"r2": 0.5, "method": "singlestep_fixed"},
+    "corrector is unipc, which acts with method multistep and eta 0 only": {"eta": 1.0, "algorithm": "dpmsolver++"},
+    "corrector is unipc, which acts with": {"method": "singlestep"},
+    "corrector is unipc, which": {"method": "adaptive"},
+    "corrector is official, which algorithm dpmsolver-v": {"corrector": "official"},
     "threshold_ratio is 0.9": {"threshold_ratio": 0.9},
     "solver_type is taylor": {"solver_type": "taylor"},
 }
@@ -57,8 +64,6 @@ WARNINGS = {
 @pytest.mark.parametrize("start", WARNINGS)
 def test_warning(build_node, pack, caplog, start):
     """A widget that was moved and cannot act is said, once, and the rest works."""
-    import sys
-
     sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -67,10 +72,21 @@ def test_warning(build_node, pack, caplog, start):
     assert start in message and "\n" not in message
 
 
+@pytest.mark.parametrize("wish", [{"method": "singlestep"}, {"method": "singlestep_fixed", "r2": 0.5}, {"solver_type": "taylor"}])
+def test_the_node_and_the_run_say_the_same(analytic, build_node, pack, caplog, wish):
+    """The library's notes on a run are the node's sentences, and said once: by the node."""
+    told = sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told
+    told.clear()
+    how = build_node(ADVANCED, **wish)
+    before = set(told)
+    assert before
+    patcher = analytic.build("eps")
+    analytic.sample(patcher, how, analytic.schedule(patcher, "karras", 4), analytic.noise_for(analytic.latent_shape(patcher)))
+    assert told == before
+
+
 def test_defaults_are_silent(build_node, pack, caplog):
     """Nodes as dropped, and every preset, warn of nothing."""
-    import sys
-
     sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
     presets = sys.modules[f"{pack.module.__name__}.solvers.presets"]
     with caplog.at_level(logging.WARNING):
@@ -80,8 +96,7 @@ def test_defaults_are_silent(build_node, pack, caplog):
     assert not [r for r in caplog.records if "DPM-Solver" in r.getMessage()]
 
 
-def test_advanced_as_dropped_is_auto(build_node):
+def test_advanced_as_dropped_is_auto(build_node, pack):
     """The advanced node's defaults are the preset auto, so that changing one widget shows what that widget does."""
-    plain, advanced = build_node(PLAIN).extra_options, build_node(ADVANCED).extra_options
-    usual = {"method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "eta": 0.0}
-    assert usual | advanced == usual | plain
+    defaults = sys.modules[f"{pack.module.__name__}.solvers.notes"].DEFAULTS
+    assert defaults | build_node(ADVANCED).extra_options == defaults | build_node(PLAIN).extra_options

@@ -10,8 +10,9 @@ import pytest
 
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
-    {"path", "phi", "arrays"},
+    {"path", "phi", "arrays", "notes"},
     {"schedule", "step", "tape", "threshold", "noise", "stepsize", "official_schedule"},
+    {"structure"},
     {"proof"},
     {"*planner"},
     {"execute"},
