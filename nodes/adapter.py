@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from tqdm.auto import tqdm
 
-from ..solvers.adaptive import adaptive
-from ..solvers.execute import HALF, execute
-from ..solvers.noise import brownian
+from ..solvers.arrays import widened
 from ..solvers.path import FLOW, PATHS, VE, Path, rising
 from ..solvers.presets import plan
 from ..solvers.schedule import TimeMap, table_map
 from ..solvers.tape import Noise, Tape
-from ..solvers.threshold import make_project
 
 log = logging.getLogger("dpm_solver_ext")
 THRESHOLDING = ("off", "dynamic", "dynamic_in_latent_space")
@@ -114,20 +111,22 @@ def sample(
             show(step, sigmas[step], state, x0)
             bar.update()
 
+        from ..solvers.execute import execute  # what only a run needs is imported by it, not when the host starts
+
         noise = _noise(x, levels, extra_args.get("seed"), noise_sampler) if any(isinstance(r, Noise) for r in tape.records) else None
         return execute(tape, denoise, x, mark=mark, project=project, noise=noise)
 
 
 def _noise(x, levels, seed, noise_sampler) -> Callable[[float, float], torch.Tensor]:
     """Unit noise of an interval for a state like x: from a k-diffusion noise_sampler, or a Brownian path of each item's own."""
-    half = str(x.dtype) in HALF
     if noise_sampler is None:
-        return brownian(x.float() if half else x, levels, seed)
+        from ..solvers.noise import brownian
+
+        return brownian(widened(x), levels, seed)
     given = noise_sampler
 
     def draw(sigma_from: float, sigma_to: float) -> torch.Tensor:
-        n = given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
-        return n.float() if half else n
+        return given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
 
     return draw
 
@@ -138,6 +137,8 @@ def _project(base, x, mask, thresholding: str, ratio: float, least: float) -> Ca
         raise ValueError(f"thresholding is {thresholding!r}; choose one of {', '.join(THRESHOLDING)}.")
     if thresholding == "off":
         return None
+    from ..solvers.threshold import make_project
+
     threshold = make_project(ratio, least)
     fmt = getattr(base, "latent_format", None)
     pixels = getattr(fmt, "latent_channels", 0) == 3 and x.ndim > 3 and x.shape[1] == 3
@@ -169,6 +170,8 @@ def _adaptive(path, denoise, x, levels, sigma_min, project, show, bar, options):
 
     def mark(step, state, x0):
         show(done, torch.tensor(sigma), state, x0)
+
+    from ..solvers.adaptive import adaptive
 
     options = {k: v for k, v in options.items() if k != "method"}
     out, _ = adaptive(path, denoise, x, levels[0], levels[-1], project=project, mark=mark, report=report, **ends, **options)

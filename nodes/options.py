@@ -2,7 +2,6 @@
 
 import torch
 
-from ..solvers.adaptive import walk_adaptive
 from ..solvers.notes import idle
 from ..solvers.path import VE
 from ..solvers.presets import plan
@@ -49,6 +48,8 @@ def prepare(**widgets: object) -> dict[str, object]:
     if method == "adaptive":
         for name in ("start", "final_rule", "s_noise"):
             options.pop(name, None)
+        from ..solvers.adaptive import walk_adaptive
+
         run = walk_adaptive(VE, torch.zeros(1), 8.0, 1.0, **{k: v for k, v in options.items() if k != "method"})  # type: ignore[arg-type]
         next(run)
         run.close()

@@ -34,17 +34,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .execute import HALF, Denoise, walk
+from .adaptive_range import ATOL, check_run, finite_ends
+from .arrays import cast, widened
+from .execute import Denoise, drive, walk
 from .pair import plan_pair
-from .path import ULPS, Path
+from .path import Path
 from .singlestep import plan_singlestep
 from .step import check_options
-from .stepsize import NORMS, controller, error_of
+from .stepsize import controller, error_of
 from .tape import Tape
 
-# |λ| where the control begins and ends beside an infinite one, at atol ATOL. The first-order step beyond is in error by a multiple of
-# e^{-2|λ|}: at 4.5 by 6e-5 to 2e-3 from λ = -∞ (more with guidance) and 2e-4 to 4e-4 to +∞, on the models above.
-LAMBDA_END, ATOL = 4.5, 0.0078
 SNAP, SHORTEST = 1e-5, 1e-9  # in λ: no step leaves less than the first; an error that stays at the second is not the step's
 
 
@@ -65,14 +64,7 @@ def adaptive(path: Path, denoise: Denoise, x: Any, sigma_from: float, sigma_to: 
     """Run from state `x` with `denoise(x, sigma)` -> data prediction; return the final state and what it cost. Options: `walk_adaptive`."""
     run = walk_adaptive(path, x, sigma_from, sigma_to, **options)
     del x
-    answer: list[Any] = []
-    try:
-        while True:
-            state, sigma = run.send(answer or None)
-            answer.append(denoise(state, sigma))
-            del state
-    except StopIteration as end:
-        return end.value
+    return drive(run, denoise)
 
 
 def walk_adaptive(
@@ -105,14 +97,16 @@ def walk_adaptive(
     report: Callable[[float, AdaptiveInfo], None] | None = None,
 ) -> Generator[tuple[Any, float], Any, tuple[Any, AdaptiveInfo]]:
     """Walk from `x` at `sigma_from` to `sigma_to`, falling or rising: yields (state, sigma) where an evaluation is due, is sent the data
-    prediction (or a list of it, which is emptied) and returns (final state, AdaptiveInfo). `x` has any shape, axis 0 counts items.
+    prediction (or a list of it, which is emptied) and returns (final state, AdaptiveInfo). `x` has any shape, axis 0 counts items; a
+    half-precision state is float32 in between.
 
     `order` 3 compares orders 2 and 3, 2 orders 1 and 2. A step's error is judged against max(`atol`, `rtol`·|x|) (`stepsize.error_of`;
     `norm`), with `scaled` in the scaling α² + σ² = 1, in which states have about the size of the data or of 1 at every noise level and
     all paths take the same steps; off, in the path's own, as k-diffusion does, where a large sigma hides any error of what comes after.
     `h_init` is the first step in λ and `h_max` the longest: a pair sees nothing of what lies beyond its last stage. `control`,
     `safety`, `growth`, `gains`: see `stepsize.controller`. `reuse`: a rejected attempt's first evaluation serves the next one; off, the
-    model is called as often as by the codes this is compared to. RuntimeError before an attempt that would need more than `max_evaluations`, where the error is not finite, or does not shrink with the step.
+    model is called as often as by the codes this is compared to. RuntimeError before an attempt that would need more than
+    `max_evaluations`, where the error is not finite, or does not shrink with the step.
 
     From λ = -∞ (flow 1, VP ∞), to it, or to σ = 0 goes one first-order step, exact for data at one point; the finite sigmas it joins are
     `sigma_first` and `sigma_last`, by default at |λ| = 4.5 + log(0.0078/atol)/2 (flow 0.989 and 0.011). A run that lies beyond them is
@@ -126,14 +120,13 @@ def walk_adaptive(
     check_options(algorithm=algorithm, solver_type=solver_type)
     if solver_type == "bh1":
         raise ValueError("solver_type is bh1, which belongs to UniPC; choose dpmsolver or taylor.")
-    _check_run(path, sigma_from, sigma_to, order, atol, rtol, h_init, h_max, norm, max_evaluations)
+    check_run(path, sigma_from, sigma_to, order, atol, rtol, h_init, h_max, norm, max_evaluations)
     propose = controller(order, control, safety, growth, gains)
-    first, last = _finite_ends(path, sigma_from, sigma_to, sigma_first, sigma_last, atol)
+    first, last = finite_ends(path, sigma_from, sigma_to, sigma_first, sigma_last, atol)
     sign = 1 if sigma_to < sigma_from else -1
     whole = abs(path.half_logsnr(last) - path.half_logsnr(first))
     dtype = getattr(x, "dtype", None)
-    half = str(dtype) in HALF
-    x = x.float() if half else x
+    x = x if dtype is None else widened(x)
     info = AdaptiveInfo(sigmas=(sigma_from,), h=h_init)
     mend = f"raise atol ({atol:g}) or rtol ({rtol:g})"
 
@@ -191,7 +184,7 @@ def walk_adaptive(
             del high, low
             if report is not None:
                 report(1 - abs(path.half_logsnr(end) - path.half_logsnr(s)) / whole, info)
-    return (x.to(dtype) if half else x), info
+    return (x if dtype is None else cast(x, dtype)), info
 
 
 def _attempt(
@@ -220,47 +213,3 @@ def _attempt(
 
 def _size(path: Path, s: float) -> float:
     return math.hypot(path.alpha(s), path.sigma(s))
-
-
-def _finite_ends(path: Path, a: float, b: float, first: float | None, last: float | None, atol: float) -> tuple[float, float]:
-    """The sigmas between which the step size is controlled: a and b where λ is finite, else the given ones or the defaults."""
-    ends = []
-    for name, given, s in (("sigma_first", first, a), ("sigma_last", last, b)):
-        lam = path.half_logsnr(s)
-        if given is None:
-            away = max(LAMBDA_END + math.log(ATOL / atol) / 2, 2.0)
-            ends.append(path.from_half_logsnr(math.copysign(away, lam)) if math.isinf(lam) else s)
-        elif math.isfinite(lam):
-            raise ValueError(f"{name} is {given!r}, but the run's end at sigma {s:g} is finite and needs none; leave it out.")
-        elif not (min(a, b) < given < max(a, b) and math.isfinite(path.half_logsnr(given))):
-            raise ValueError(f"{name} is {given!r}; choose a noise level between {min(a, b):g} and {max(a, b):g}, or leave it out.")
-        else:
-            ends.append(given)
-    if (ends[0] - ends[1]) * (a - b) > 0:
-        return ends[0], ends[1]
-    if first is not None or last is not None:
-        raise ValueError(f"sigma_first {ends[0]:g} and sigma_last {ends[1]:g} do not follow each other from {a:g} to {b:g}; change one.")
-    return (b, b) if math.isinf(path.half_logsnr(a)) else (a, a)  # all beyond the defaults: one step, which one end takes
-
-
-def _check_run(path, a, b, order, atol, rtol, h_init, h_max, norm, max_evaluations) -> None:
-    """One ValueError sentence if a value is out of range."""
-    for name, s in (("sigma_from", a), ("sigma_to", b)):
-        top = 1 + ULPS if path.name == "flow" else math.inf
-        if not 0 <= s <= top or (math.isinf(s) and path.name != "vp"):
-            raise ValueError(f"{name} is {s!r}; a {path.name} path has noise levels from 0 {'to 1' if path.name == 'flow' else 'up'}.")
-    if a == 0:
-        raise ValueError("sigma_from is 0, where no noise is left to invert; start at the model's smallest sigma, such as 0.03.")
-    if path.half_logsnr(a) == path.half_logsnr(b):
-        raise ValueError(f"sigma_from and sigma_to are both {a:g}; there is nothing to do between them, so change one.")
-    if not isinstance(order, int) or order not in (2, 3):
-        raise ValueError(f"order is {order!r}; adaptive compares two orders, so choose 2 (orders 1 and 2) or 3 (2 and 3).")
-    for name, v, usual in (("atol", atol, ATOL), ("h_init", h_init, 1.0), ("h_max", h_max, 2.0)):
-        if not 0 < v < math.inf and (name, v) != ("h_max", math.inf):
-            raise ValueError(f"{name} is {v!r}; choose a finite number above 0, such as {usual}.")
-    if not 0 <= rtol < math.inf:
-        raise ValueError(f"rtol is {rtol!r}; choose a finite number, 0 or more, such as 0.05.")
-    if norm not in NORMS:
-        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}.")
-    if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < order:
-        raise ValueError(f"max_evaluations is {max_evaluations!r}; choose a whole number, {order} or more, such as 1000.")

@@ -8,16 +8,21 @@ coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the
 from collections.abc import Callable, Generator
 from typing import Any
 
+from .arrays import cast, widened
 from .tape import Affine, Eval, Mark, Noise, Tape
 
 Denoise = Callable[[Any, float], Any]
-HALF = ("torch.float16", "torch.bfloat16")
 
 
 def execute(tape: Tape, denoise: Denoise, x: Any, **hooks: Any) -> Any:
     """Run `tape` from state `x` with `denoise(x, sigma)` -> data prediction (shape of x); return the final state. Hooks as in `walk`."""
     run = walk(tape, x, **hooks)
     del x
+    return drive(run, denoise)
+
+
+def drive(run: Generator[tuple[Any, float], Any, Any], denoise: Denoise) -> Any:
+    """Answer all that a walk asks for with `denoise(x, sigma)`; return what it returns."""
     answer: list[Any] = []
     try:
         while True:
@@ -44,11 +49,17 @@ def walk(
     Hooks: `project(x0, sigma)` returns the prediction to use instead (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)`
     returns unit normal noise of that interval; `mark(step, x, x0)` is called once a step (callback, progress, interrupt by raising);
     `arrive(x, sigma, step)` sees the state at each sigma of the run and may return another to go on with (correcting_xt_fn). `x` itself
-    is never written to. A half-precision torch state is kept in float32 in between.
+    is never written to. A half-precision state is kept in float32 in between. ValueError, one sentence, before the first evaluation, if
+    x holds integers, or the tape adds noise and there is no source of it.
     """
+    if noise is None and any(isinstance(record, Noise) for record in tape.records):
+        raise ValueError(
+            f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise, or eta 0."
+        )
     dtype = getattr(x, "dtype", None)
-    half = str(dtype) in HALF
-    registers: dict[str, Any] = {"x": x.float() if half else x}
+    if dtype is not None and "float" not in str(dtype):
+        raise ValueError(f"x holds {str(dtype).rpartition('.')[2]}; a state is made of floating-point numbers, so convert it.")
+    registers: dict[str, Any] = {"x": x if dtype is None else widened(x)}
     del x  # no reference but the registers': what a register frees is free
     state_dtype = getattr(registers["x"], "dtype", None)
     for record, dead in zip(tape.records, tape.last_reads, strict=True):
@@ -61,18 +72,14 @@ def walk(
                 del answer
             if project is not None:
                 x0 = project(x0, record.sigma)
-            if getattr(x0, "dtype", None) != state_dtype and hasattr(x0, "to"):
-                x0 = x0.to(state_dtype)
-            registers[record.dst] = x0
+            registers[record.dst] = x0 if state_dtype is None else cast(x0, state_dtype)
             del x0
         elif isinstance(record, Affine):
             registers[record.dst] = combine([(w, registers[name]) for name, w in record.terms])
         elif isinstance(record, Noise):
-            if noise is None:
-                raise ValueError(
-                    f"{tape.solver} adds noise, but no noise source was given; pass noise=(sigma_from, sigma_to) -> unit noise, or eta 0."
-                )
+            assert noise is not None
             drawn = noise(record.sigma_from, record.sigma_to)
+            drawn = drawn if state_dtype is None else cast(drawn, state_dtype)
             registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
         elif isinstance(record, Mark):
             if mark is not None:
@@ -84,7 +91,7 @@ def walk(
             del changed
         for name in dead:
             registers.pop(name, None)
-    return registers["x"].to(dtype) if half else registers["x"]
+    return registers["x"] if dtype is None else cast(registers["x"], dtype)
 
 
 def combine(terms: list[tuple[float, Any]]) -> Any:

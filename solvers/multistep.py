@@ -104,7 +104,7 @@ class _Plan:
     def __init__(self, path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise):
         self.path, self.sigmas, self.algorithm, self.order, self.solver_type = path, sigmas, algorithm, order, solver_type
         self.start, self.final_rule, self.corrector = start, final_rule, corrector
-        self.eta, self.s_noise = eta, s_noise
+        self.eta, self.s_noise, self.rising = eta, s_noise, rising(sigmas)
         self.steps, self.lam = len(sigmas) - 1, [path.half_logsnr(s) for s in sigmas]
         self.records: list[Record] = []
         self.claims: list[Claim] = []
@@ -162,8 +162,8 @@ class _Plan:
 
     def _corrects(self, i: int) -> bool:
         """Whether the step that led to sigmas[i] is taken again with the evaluation there."""
-        if not 0 < i < self.steps:
-            return False
+        if not 0 < i < self.steps or (self.rising and FORM[self.algorithm] != "x0" and is_open(self.path, self.sigmas[i])):
+            return False  # an encoding next to pure noise: ε and v are not stored there
         return self.corrector != "none" or (i == 1 and self.order > 1 and self.start != "official")
 
     def _store(self, i: int, state: str) -> None:

@@ -67,8 +67,8 @@ class Path:
                 raise ValueError(f"sigmas: {where}, but a flow model's noise levels lie in 0…1; use a scheduler made for this model.")
         pairs = list(zip(sigmas, sigmas[1:], strict=False))
         for i, (a, b) in enumerate(pairs):
-            if a == b:
-                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {a:g}; remove one, they must strictly fall or rise.")
+            if self.half_logsnr(a) == self.half_logsnr(b):
+                raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {b:g}; remove one, they must strictly fall or rise.")
         if pairs and rising(sigmas):
             if sigmas[0] == 0:
                 raise ValueError("sigmas: they rise from 0, where an image holds no noise to grow; start at the model's least sigma.")

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .multistep import plan_multistep
 from .notes import idle
 from .path import Path
-from .singlestep import plan_fast, plan_singlestep
 from .step import check_options
 from .tape import Tape
 
@@ -52,6 +50,9 @@ def plan(
     and are said in the tape's notes (`notes.idle`).
     """
     own = {"method": method, "start": start, "final_rule": final_rule, "corrector": corrector, "noise_rule": noise_rule, "r1": r1, "r2": r2}
+    from .multistep import plan_multistep  # here: hosts import the names above when they start, and plan later
+    from .singlestep import plan_fast, plan_singlestep
+
     check_options(**own)
     common = {"algorithm": algorithm, "order": order, "solver_type": solver_type, "eta": eta, "s_noise": s_noise}
     if method == "multistep":

@@ -21,12 +21,12 @@ import numpy as np
 
 from .path import PATHS, Path
 from .step import FLOOR, POWER
-from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError
+from .structure import ROUNDING, check_structure, kept
+from .tape import Affine, Arrive, Claim, Eval, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
 BLOCK, HISTORY = 32, 16  # claims in one pass; claims before them whose evaluations they may read
-ROUNDING = 1e-14  # relative, of one operation: some units in the last place
 
 
 @functools.cache
@@ -61,24 +61,6 @@ def _integral(path: Path, form: str, s: float, t: float, roots: list[float], eta
     return float(w.sum())
 
 
-def _kept(path: Path, claim: Claim) -> float:
-    """The part of the state's noise, over σ_s, that the step keeps as the host's σ."""
-    s, t = claim.sigma_from, claim.sigma_to
-    if claim.rule == "renoise":
-        return path.alpha(t) * path.sigma(s) / path.alpha(s)
-    if claim.eta == 0 or path.sigma(t) == 0:
-        return path.sigma(t)
-    return path.sigma(t) * math.exp(-claim.eta * (path.half_logsnr(t) - path.half_logsnr(s)))
-
-
-def _noise(path: Path, claim: Claim) -> float:
-    """The standard deviation of the noise that the step must add."""
-    if claim.form == "x0":
-        return math.sqrt(max(0.0, path.sigma(claim.sigma_to) ** 2 - _kept(path, claim) ** 2))
-    lam_s, lam_t = path.half_logsnr(claim.sigma_from), path.half_logsnr(claim.sigma_to)
-    return path.alpha(claim.sigma_to) * math.sqrt(claim.eta * (math.exp(-2 * lam_s) - math.exp(-2 * lam_t)))
-
-
 def _stochastic_eps(claim: Claim) -> bool:
     return claim.form == "eps" and claim.eta > 0
 
@@ -94,7 +76,7 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
         start = path.alpha(t) / path.alpha(s) * (path.alpha(s) * C + path.sigma(s) * N)
         return start + N * _integral(path, "eps", s, t, [], claim.eta)
     if k == 0 and claim.form != "v":
-        return path.alpha(t) * C + _kept(path, claim) * N
+        return path.alpha(t) * C + kept(path, claim) * N
     start = math.hypot(path.alpha(t), path.sigma(t)) if claim.form == "v" else 0.0
     if claim.rule == "ratio":  # x_t/σ_t - x_s/σ_s = ∫ x0 du with u = α/σ and N_1 = u - u_s
         u_s, u_t = _ratio(path, s), _ratio(path, t)
@@ -152,90 +134,10 @@ def check(tape: Tape) -> Tape:
     linear in the steps: claims are taken in blocks.
     """
     path = PATHS[tape.path]
-    steps = [c for c in tape.claims if c.register == "x"]
-    came, here = None, tape.sigmas[0] if tape.sigmas else 0.0
-    for c in steps:
-        if c.sigma_from == here:
-            came, here = here, c.sigma_to
-        elif c.sigma_to != here or c.sigma_from not in (came, tape.sigmas[0]):  # else the step, or the whole start, taken again
-            raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
-    if len(tape.sigmas) > 1 and (here != tape.sigmas[-1] or not steps):
-        raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
-    covered = {p for c in tape.claims for p in range(c.first, c.last)}
-    if any(p not in covered and not isinstance(r, Arrive) for p, r in enumerate(tape.records)):
-        raise TapeError(f"{tape.solver}: some records belong to no claim")
-    _check_noise(tape, path)
-    _check_marks(tape)
-    _check_nodes(tape)
+    check_structure(tape)
     for begin in range(0, len(tape.claims), BLOCK):
         _check_block(tape, path, begin)
     return tape
-
-
-def _check_noise(tape: Tape, path: Path) -> None:
-    """Each stochastic claim ends with its Noise record, or contains that of the step it takes again, of the right size and interval; there
-    are no others."""
-    s_noise = float(dict(tape.options).get("s_noise", 1.0))  # type: ignore[arg-type]
-    known: set[int] = set()
-    begin = 0.0  # where the step before a renoising began
-    for claim in tape.claims:
-        inside = enumerate(tape.records[claim.first : claim.last], claim.first)
-        found = {p: r for p, r in inside if isinstance(r, Noise) and r.dst == claim.register}
-        if claim.eta == 0 or path.sigma(claim.sigma_to) == 0:
-            right = not found
-        else:
-            wanted, start = s_noise * _noise(path, claim), begin if claim.rule == "renoise" else claim.sigma_from
-            size = path.sigma(claim.sigma_to)
-            allowed = 1e-9 * max(wanted, 1e-3) + ROUNDING * size * size / max(wanted, 1e-6 * size)  # of a difference of squares
-            right = len(found) == 1 and (min(found) in known or min(found) == claim.last - 1)
-            for r in found.values():
-                right = right and (r.sigma_from, r.sigma_to) == (start, claim.sigma_to)
-                right = right and abs(r.coefficient - wanted) <= allowed
-        if not right:
-            raise TapeError(f"{tape.solver}: the noise added from {claim.sigma_from:g} to {claim.sigma_to:g} is not what the step must add")
-        known.update(found)
-        begin = claim.sigma_from
-    if any(isinstance(r, Noise) and p not in known for p, r in enumerate(tape.records)):
-        raise TapeError(f"{tape.solver}: some noise belongs to no claim")
-
-
-def _check_marks(tape: Tape) -> None:
-    """A Mark of an evaluation follows it: what it shows is the state and the prediction."""
-    made = {r.dst for r in tape.records if isinstance(r, Eval)}
-    before = ("", "")
-    for record in tape.records:
-        if isinstance(record, Mark) and record.x0 in made and before != (record.x, record.x0):
-            raise TapeError(f"{tape.solver}: step {record.step} shows another state or prediction than those of its evaluation")
-        before = (record.src, record.dst) if isinstance(record, Eval) else ("", "")
-
-
-def _check_nodes(tape: Tape) -> None:
-    """What the last record of a claim reads was evaluated at the claim's nodes, and a prediction is stored as another quantity with the
-    state it was made at: constants would not show a value of another step or state."""
-    states = {c.register for c in tape.claims}
-    ends = {max((p for p in range(c.first, c.last) if _writes(tape.records[p], c.register)), default=c.first): c for c in tape.claims}
-    made: dict[
-        str, tuple[float, str, int]
-    ] = {}  # of a prediction, or of what it is stored as: sigma, state, and how often that was written
-    written: dict[str, int] = {}
-    for position, record in enumerate(tape.records):
-        if isinstance(record, Eval):
-            made[record.dst] = record.sigma, record.src, written.get(record.src, 0)
-        elif isinstance(record, Affine):
-            names = [name for name, _ in record.terms]
-            found = [made[name] for name in names if name in made]
-            if record.dst not in states and found:
-                if any((name, written.get(name, 0)) != found[0][1:] for name in names if name not in made):
-                    raise TapeError(f"{tape.solver}: {record.dst} stores the prediction at {found[0][0]:g} with a state it was not made at")
-                made[record.dst] = found[0]
-            if position in ends and not {sigma for sigma, _, _ in found} <= set(ends[position].nodes):
-                raise TapeError(f"{tape.solver}: the step to {ends[position].sigma_to:g} reads an evaluation that is none of its nodes")
-        if isinstance(record, (Affine, Noise)):
-            written[record.dst] = written.get(record.dst, 0) + 1
-
-
-def _writes(record: object, register: str) -> bool:
-    return isinstance(record, Affine) and record.dst == register
 
 
 def _check_block(tape: Tape, path: Path, begin: int) -> None:
@@ -319,6 +221,8 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
         elif isinstance(record, Affine):
             at.pop(record.dst, None)  # it has left; its claim says where it comes to
             known = [(name, w) for name, w in record.terms if name in registers]  # before the block: what only earlier claims read
+            if len(known) < len(record.terms) and position >= claims[0].first:
+                raise TapeError(f"{tape.solver}: the step to {claims[0].sigma_to:g} or one after it reads what was written long before")
             registers[record.dst], noise[record.dst] = (
                 sum((w * registers[name] for name, w in known), zero),
                 sum((abs(w) * (ROUNDING * np.abs(registers[name]) + noise[name]) for name, w in known), zero),

@@ -129,7 +129,7 @@ def _plan(
         first, last = (place, place + p) if fast else (i, i + 1)
         s, t = sigmas[first], sigmas[last]
         lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
-        if math.isinf(h):
+        if math.isinf(h) or abs(h) < 1e-9:  # no stages fit in
             inner: Sequence[float] = ()
         elif fast:
             inner = sigmas[first + 1 : last]

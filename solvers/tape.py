@@ -4,8 +4,7 @@ A planner writes it from (path, sigmas, options) in float64, on the host, withou
 names; "x" is the state. Coefficients are Python floats, which keep the arrays' own precision under torch, NumPy and JAX.
 """
 
-import hashlib
-import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -150,7 +149,9 @@ class Tape:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Everything as JSON text; infinite λ never occurs in it, sigmas are numbers as the host gave them."""
+        """Everything as JSON text; λ = -∞ of the path "vp", sigma = ∞, is the string "inf"."""
+        import json
+
         body = {
             "format": 1,
             "solver": self.solver,
@@ -160,12 +161,23 @@ class Tape:
             "records": [{"op": type(r).__name__, **asdict(r)} for r in self.records],
             "steps": [asdict(c) | {"order": c.order} for c in self.claims],
         }
-        return json.dumps(body)
+        return json.dumps(body, allow_nan=False) if math.isfinite(max(self.sigmas, default=0.0)) else json.dumps(_named(body))
 
     @property
     def digest(self) -> str:
         """SHA-256 of the JSON text: equal digests run identically."""
+        import hashlib
+
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _named(value: object) -> object:
+    """`value` with infinite numbers by their name, which JSON has no number for."""
+    if isinstance(value, dict):
+        return {k: _named(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_named(v) for v in value]
+    return "inf" if value == math.inf else value
 
 
 def reads(record: Record) -> set[str]:

@@ -1,5 +1,7 @@
 """Encoding a picture as noise: sigmas that rise, made by the host's FlipSigmas, through the host's SamplerCustom."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -15,9 +17,10 @@ def rising(host, build_node, patcher, kind, steps, **widgets):
 
 
 def custom(host, analytic, patcher, how, sigmas, latent, cfg=1.0):
-    """The node SamplerCustom without noise."""
+    """The node SamplerCustom without noise; `how` is a sampler or the name of one."""
+    solver = analytic.sampler(how) if isinstance(how, str) else how
     out = host.nodes_custom.SamplerCustom.execute(
-        patcher, False, 1, cfg, analytic.cond(0.75), analytic.cond(-0.25), analytic.sampler(how), sigmas, {"samples": latent}
+        patcher, False, 1, cfg, analytic.cond(0.75), analytic.cond(-0.25), solver, sigmas, {"samples": latent}
     )
     return out.args[0]["samples"]
 
@@ -50,6 +53,28 @@ def test_encode_and_decode(host, analytic, build_node, ode, kind, final_sigma):
     assert relative(patcher, back, latent) < bound
 
 
+MULTISTEP = ("dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext", "unipc_ext")
+# widgets of the advanced node, which is auto as dropped
+ADVANCED = ({}, {"order": 3}, {"order": 4, "start": "extra"}, {"final_rule": "none"}, {"algorithm": "dpmsolver"}, {"corrector": "none"})
+
+
+@pytest.mark.parametrize("schedule", ["karras", "exponential"])
+@pytest.mark.parametrize("how", [*MULTISTEP, *ADVANCED], ids=str)
+def test_up_to_zero_terminal_snr(host, analytic, build_node, how, schedule):
+    """Few steps that rise to sigma 4519, where λ is -8.4: each plans, proves itself, and brings the picture back. karras has one λ step of
+    1.4 there at 10 steps."""
+    patcher = analytic.build("zsnr")
+    latent = picture(analytic, patcher)
+    how = how if isinstance(how, str) else build_node("DPMSolverSamplerAdvancedExt", **how)
+    for final_sigma, steps in itertools.product(("sigma_min", "zero"), (10, 20)):
+        falling, sigmas = rising(host, build_node, patcher, "zsnr", steps, schedule=schedule, final_sigma=final_sigma)
+        assert sigmas[-1] > 4000
+        noise = custom(host, analytic, patcher, how, sigmas, latent)
+        bound = {"karras": {10: 0.37, 20: 0.12}, "exponential": {10: 0.07, 20: 0.025}}[schedule][steps]  # the worst, noise prediction: .33
+        assert relative(patcher, noise, analytic.exact(patcher, sigmas, torch.zeros_like(latent), latent=latent)) < bound
+        assert relative(patcher, custom(host, analytic, patcher, how, falling, noise), latent) < bound
+
+
 @pytest.mark.parametrize("kind", ["eps", "edm", "sd3"])
 def test_adaptive_encode(host, analytic, build_node, kind):
     """The adaptive solver runs both ways, too."""
@@ -74,23 +99,26 @@ def test_editing(host, analytic, build_node, kind):
     assert (moved + 1.25).abs().max() < 0.1
 
 
-def test_to_pure_noise_of_a_flow_model(host, analytic, build_node, steady):
-    """At sigma 1 the host would divide by 0 after the run: one sentence with the mend, before the first model call."""
+def refused(host, analytic, patcher, how, sigmas, sentence):
+    """The run ends in one sentence, before the first model call."""
+    with pytest.raises(ValueError, match=sentence):
+        custom(host, analytic, patcher, how, sigmas, picture(analytic, patcher))
+    assert not analytic.network(patcher).calls
+
+
+def test_to_pure_noise_of_a_flow_model(host, analytic, steady):
+    """At sigma 1 the host would divide by 0 after the run: one sentence with the mend."""
     patcher = analytic.build("flux")
     sigmas = host.nodes_custom.FlipSigmas.execute(analytic.schedule(patcher, "simple", 10)).args[0]
     assert sigmas[-1] == 1
-    with pytest.raises(ValueError, match=r"^[^\n]*sigma_max 0.999[^\n]*$"):
-        custom(host, analytic, patcher, steady, sigmas, picture(analytic, patcher))
-    assert not analytic.network(patcher).calls
+    refused(host, analytic, patcher, steady, sigmas, r"^[^\n]*sigma_max 0.999[^\n]*$")
 
 
 def test_noise_on_the_way_to_noise(host, analytic, build_node, sde):
-    """An image is encoded without fresh noise: an SDE sampler with rising sigmas is one sentence naming eta, before the first call."""
+    """An image is encoded without fresh noise: an SDE sampler with rising sigmas is one sentence naming eta."""
     patcher = analytic.build("eps")
     _, sigmas = rising(host, build_node, patcher, "eps", 10)
-    with pytest.raises(ValueError, match=r"^eta is 1[^\n]*set eta to 0[^\n]*$"):
-        custom(host, analytic, patcher, sde, sigmas, picture(analytic, patcher))
-    assert not analytic.network(patcher).calls
+    refused(host, analytic, patcher, sde, sigmas, r"^eta is 1[^\n]*set eta to 0[^\n]*$")
 
 
 def test_flipped_zero_is_no_warning(host, analytic, build_node, caplog):

@@ -501,6 +501,32 @@ def test_arrays():
     assert torch.equal(shaped.reshape(4, 8), adaptive(VE, plain, t, 14.6, 0.03)[0])
 
 
+@pytest.mark.parametrize("end", [0.03, 0.0])
+@pytest.mark.parametrize(
+    "library,dtype", [("torch", "float16"), ("torch", "bfloat16"), ("numpy", "float16"), ("jax", "float16"), ("jax", "bfloat16")]
+)
+def test_half_precision(library, dtype, end):
+    """A half-precision state of any library is float32 in between and comes back as it was given: the float32 run, rounded once."""
+    x = start(VE, 14.6).astype(np.float32)
+    if library == "torch":
+        x, half, single = torch.from_numpy(x).to(getattr(torch, dtype)), getattr(torch, dtype), torch.float32
+        narrow = lambda y, d: y.to(d)  # noqa: E731
+    else:
+        xp = np if library == "numpy" else pytest.importorskip("jax").numpy
+        x, half, single = xp.asarray(x, dtype=dtype), xp.dtype(dtype), xp.dtype("float32")
+        narrow = lambda y, d: y.astype(d)  # noqa: E731
+    seen = set()
+
+    def model(y, s):
+        seen.add(y.dtype)
+        return narrow(plain(y, s), half)
+
+    got, info = adaptive(VE, model, x, 14.6, end)
+    want, same = adaptive(VE, lambda y, s: narrow(model(y, s), single), narrow(x, single), 14.6, end)
+    assert seen == {single} and got.dtype == half and info.sigmas == same.sigmas
+    assert bool((got == narrow(want, half)).all())
+
+
 def test_jax():
     """JAX arrays run eagerly, to 1e-5 of NumPy's float64; under jax.jit one TypeError sentence says what to do."""
     jax = pytest.importorskip("jax")
