@@ -43,7 +43,7 @@ def test_model_calls(analytic, steady, kind):
         assert len(analytic.network(patcher).calls) == expected, steps
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "edm", "sd3", "flux"])
+@pytest.mark.parametrize("kind", ["eps", "edm", "sd3", "flux"])
 def test_sde_ends_in_the_law_of_the_data(analytic, sde, kind):
     """Fresh noise changes which picture comes, not what pictures are likely: 16384 elements have the data's distribution, while their
     places have moved from where the ODE takes this noise."""
@@ -113,11 +113,11 @@ def test_sde_equals_the_builtin(analytic, build_node, preset, kind):
 
 @pytest.mark.parametrize("kind", ["eps", "edm"])
 def test_sde_of_order_three_is_not_worse_than_the_builtin(analytic, kind):
-    """The noise is addressed by interval, so 600 steps follow the same path more finely: the end that 10 steps of the preset reach is
+    """The noise is addressed by interval, so 300 steps follow the same path more finely: the end that 10 steps of the preset reach is
     nearer to theirs than that of the built-in."""
     patcher = analytic.build(kind, analytic.MIXTURE)
     noise = analytic.noise_for(analytic.latent_shape(patcher, size=(16, 16)))
-    fine = analytic.sample(patcher, "dpmpp_2m_sde_ext", analytic.schedule(patcher, "karras", 600), noise, seed=3)
+    fine = analytic.sample(patcher, "dpmpp_2m_sde_ext", analytic.schedule(patcher, "karras", 300), noise, seed=3)
     gap = {}
     for name in ("dpmpp_3m_sde_ext", "dpmpp_3m_sde"):
         out = analytic.sample(patcher, name, analytic.schedule(patcher, "karras", 10), noise, seed=3)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-KINDS = ("eps", "v", "zsnr", "edm", "sd3", "flux", "wan")
+KINDS = ("eps", "zsnr", "edm", "flux", "wan")
 FLOWS = ("sd3", "flux", "wan")
 
 

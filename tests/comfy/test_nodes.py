@@ -52,7 +52,7 @@ def test_widgets_act_only_in_custom(analytic, build_node):
 OPTIONS = {
     "algorithm": ("dpmsolver++", "dpmsolver", "dpmsolver-v"), "order": (1, 2, 3),
     "method": ("multistep", "singlestep", "singlestep_fixed"), "solver_type": ("dpmsolver", "taylor"), "start": ("corrected", "official"),
-    "final_rule": ("smooth", "official", "none"),
+    "final_rule": ("smooth", "none"),  # official is none from 10 steps on
 }  # fmt: skip
 
 
@@ -213,11 +213,11 @@ ALL_KINDS = ("eps", "v", "zsnr", "edm", "v_edm", "cascade", "cosmos", "sd3", "au
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_schedule_entries(analytic, our_schedule, kind, models):
-    """Every entry, every kind of model, 1..50 steps and a few silly numbers: steps + 1 float32 values on the CPU, strictly falling, 0 last,
+    """Every entry, every kind of model, from 1 step to a few silly numbers: steps + 1 float32 values on the CPU, strictly falling, 0 last,
     and first the model's sigma_max, so that the host scales the noise as for a full run."""
     patcher = models(kind)
     low, top = (float(getattr(patcher.get_model_object("model_sampling"), key)) for key in ("sigma_min", "sigma_max"))
-    for steps in (*range(1, 51), 100, 250, 1000):
+    for steps in (*range(1, 14), 20, 25, 30, 50, 100, 1000):
         sigmas = analytic.schedule(patcher, our_schedule, steps)
         assert sigmas.shape == (steps + 1,) and sigmas.dtype == torch.float32 and sigmas.device.type == "cpu", steps
         assert torch.isfinite(sigmas).all() and (sigmas.diff() < 0).all() and sigmas[-1] == 0, steps

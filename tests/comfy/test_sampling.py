@@ -30,8 +30,8 @@ def test_the_exact_end_is_the_hosts(analytic, name, kind, law):
 
 
 @pytest.mark.parametrize("name, kind", [
-    *((name, kind) for name in ("dpm_auto_ext", "dpmpp_2m_ext") for kind in KINDS),
-    *((name, kind) for name in ("dpmpp_3m_ext", "unipc_ext", *SINGLE) for kind in ("eps", "zsnr", "edm", "flux", "wan")),
+    *(("dpm_auto_ext", kind) for kind in KINDS),
+    *((name, kind) for name in ("dpmpp_2m_ext", "dpmpp_3m_ext", "unipc_ext", *SINGLE) for kind in ("eps", "edm", "flux")),
 ])  # fmt: skip
 def test_gaussian_end(analytic, name, kind):
     """A wrong path, scaling or end shows as a distance from the exact end, whatever the number of steps: the run must come close and, with
@@ -122,11 +122,11 @@ def test_few_steps(analytic, ode, kind, steps):
     "schedule", ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal"]
 )
 def test_every_builtin_schedule(analytic, ours, schedule):
-    """Every schedule that the host can make at 2..50 steps runs, if its sigmas fall strictly."""
+    """Every schedule that the host can make at 2 to 24 steps runs, if its sigmas fall strictly."""
     for kind in ("eps", "zsnr", "sd3"):
         patcher = analytic.build(kind)
         noise = analytic.noise_for(analytic.latent_shape(patcher, size=(2, 2)))
-        for steps in (2, 3, 7, 16, 50):
+        for steps in (2, 3, 7, 24):
             sigmas = analytic.schedule(patcher, schedule, steps)
             if not (sigmas.diff() < 0).all():  # the host's own schedules repeat values in places; those are bad input
                 continue
