@@ -442,3 +442,29 @@ def test_gradients_are_the_hosts_business():
     out = execute(plan(FLOW, grid(FLOW, 5), order=3), gaussian(FLOW), x)
     (grad,) = torch.autograd.grad(out.sum(), x)
     assert math.isfinite(float(grad.sum())) and float(grad.abs().sum()) > 0
+
+
+def test_what_cannot_run_is_said_before_the_first_model_call():
+    """No noise source for a tape that adds noise, or a state of integers: one sentence, and the model has not been called."""
+    called = []
+    noisy, plain = plan(VE, [8.0, 4.0, 0.0], eta=1.0), plan(VE, [8.0, 4.0, 0.0])
+    with pytest.raises(ValueError, match="no noise source"):
+        execute(noisy, lambda x, s: called.append(s), np.zeros((1, 4)))
+    for x in (np.zeros((1, 4), dtype=np.int64), torch.zeros(1, 4, dtype=torch.int32)):
+        with pytest.raises(ValueError, match="x holds int"):
+            execute(plain, lambda x, s: called.append(s), x)
+    assert called == []
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_half_precision_state_is_float32_in_between(kind):
+    """float16 in and out, float32 states for the model, whatever the model returns, in NumPy as in torch."""
+    seen = []
+
+    def denoise(x, s):
+        seen.append(str(x.dtype).rpartition(".")[2])
+        return (x * 0.5).half() if kind == "torch" else (x * 0.5).astype(np.float16)
+
+    x = np.ones((2, 3), dtype=np.float16)
+    out = execute(plan(VE, [8.0, 4.0, 1.0, 0.1]), denoise, torch.from_numpy(x) if kind == "torch" else x)
+    assert set(seen) == {"float32"} and str(out.dtype).rpartition(".")[2] == "float16"

@@ -114,3 +114,25 @@ def test_zero_is_sigma_min_and_a_prediction(path, algorithm, method, order):
     options = {"algorithm": algorithm, "method": method, "order": order}
     until = run(path, model, sigmas, x, **options)
     np.testing.assert_allclose(run(path, model, [*sigmas, 0.0], x, **options), model.denoise(path, until, sigmas[-1]), atol=1e-11)
+
+
+@pytest.mark.parametrize("corrector", ["none", "unipc", "official"])
+@pytest.mark.parametrize("algorithm", CHOICES["algorithm"])
+def test_encoding_towards_pure_noise(algorithm, corrector):
+    """Up to the σ = 4519 of zero terminal SNR, with some steps beyond α/σ = 0.001, where ε and v are not stored; and to flow σ = 1, also by a rounding of float32 above it: every start, order and corrector plans."""
+    tops = [[451.89, 2485.4, 4518.9]] + [[0.03 * (4518.76 / 0.03) ** (i / n) for i in range(n + 1)] for n in (2, 5, 12, 30)]
+    for sigmas in tops:
+        for order in (1, 2, 3, 4):
+            for start in CHOICES["start"]:
+                plan(VE, sigmas, algorithm=algorithm, corrector=corrector, order=order, start=start)
+    for top in (0.9995, 1.0, 1.0000001):
+        plan(FLOW, [0.01 + (top - 0.01) * i / 200 for i in range(201)], algorithm=algorithm, corrector=corrector)
+
+
+def test_two_sigmas_at_the_same_end():
+    """Flow 1 and a rounding above it are one noise level: a step between them would be none."""
+    for sigmas in ([1.0000001, 1.0, 0.5, 0.0], [0.5, 1.0, 1.0000001]):
+        with pytest.raises(ValueError, match="both 1; remove one"):
+            plan(FLOW, sigmas)
+    for algorithm in CHOICES["algorithm"]:  # nearly coincident ones have no room for stages
+        plan(VE, [2.0, 1.0, math.nextafter(1.0, 0.0), 0.5, 0.0], method="singlestep_fixed", algorithm=algorithm)

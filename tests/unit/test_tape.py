@@ -291,6 +291,53 @@ USED = {
 }
 
 
+def test_a_mix_of_predictions_is_caught():
+    """A prediction mixed with another has the same value on constant data: a last step of order 1 would not show it."""
+    for options in ({"start": "official"}, {"corrector": "unipc"}, {"corrector": "unipc", "algorithm": "dpmsolver-v"}):
+        tape = plan(VE, GRIDS["ve"], **options)
+        place = max(i for i, r in enumerate(tape.records) if isinstance(r, Affine))
+        assert not caught(tape)
+        for weights in ((0.5, 0.5), (3.0, -2.0)):
+            assert caught(inserted(tape, place, Affine("d6", (("d6", weights[0]), ("d5", weights[1])))))
+
+
+def test_what_was_written_long_before_is_caught():
+    """A register saved in step 0 and read in step 50, and one that nothing writes: neither is in the block that proves the step."""
+    tape = plan(VE, [14.6 * 0.9**i for i in range(61)])
+    claim = tape.claims[55]
+    place = max(i for i in range(claim.first, claim.last) if isinstance(tape.records[i], Affine))
+    never = changed(tape, place, Affine("x", (*tape.records[place].terms, ("ghost", 0.3))))
+    assert caught(never) and caught(inserted(never, 2, Affine("ghost", (("x", 1.0),))))
+
+
+def test_noise_of_a_stage_that_reaches_the_end_is_caught():
+    """The last record of a stochastic step made from the stage's state instead of the first one: the mean is right, the variance is not."""
+    tape = plan(VE, GRIDS["ve"], method="singlestep_fixed", eta=1.0)
+    claim = [c for c in tape.claims if c.register == "x"][2]
+    inside = {r.dst: (i, dict(r.terms)) for i, r in enumerate(tape.records) if claim.first <= i < claim.last and isinstance(r, Affine)}
+    (_, stage), (place, end) = inside["y1"], inside["x"]
+    ratio = end.pop("x") / stage.pop("x")
+    terms = {"y1": ratio, **{n: end.get(n, 0.0) - ratio * stage.get(n, 0.0) for n in {*end, *stage}}}
+    assert caught(changed(tape, place, Affine("x", tuple(terms.items()))))
+
+
+def test_marks_show_their_own_evaluation_in_order():
+    """A Mark with another number, another state, or something that is no prediction: the host would show a wrong picture."""
+    tape = plan(VE, GRIDS["ve"], algorithm="dpmsolver-v", corrector="unipc")
+    places = [i for i, r in enumerate(tape.records) if isinstance(r, Mark)]
+    third = tape.records[places[3]]
+    for other in (replace(third, step=0), replace(third, step=99), replace(third, x0="x"), replace(third, x0="d2")):
+        assert caught(changed(tape, places[3], other))
+
+
+def test_claims_beyond_the_options_are_caught():
+    """A claim of noise in a run without, of another rate, or of another form than the algorithm's proves nothing."""
+    tape = plan(VE, GRIDS["ve"], eta=0.5, start="official")
+    for wrong in (replace(tape.claims[2], eta=0.25), replace(tape.claims[2], form="eps")):
+        assert caught(replace(tape, claims=(*tape.claims[:2], wrong, *tape.claims[3:])))
+    assert caught(replace(tape, options=tuple((k, 0.0 if k == "eta" else v) for k, v in tape.options)))
+
+
 @pytest.mark.parametrize("algorithm, name", [(a, n) for a, names in USED.items() for n in names])
 def test_a_wrong_formula_is_caught(monkeypatch, name, algorithm):
     """The proof shares no formula with the planner: one that is wrong by a millionth everywhere is caught, form "v" included."""
@@ -444,6 +491,12 @@ def test_json_holds_everything():
                 claims.append(Claim(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}))
                 assert claims[-1].order == order
             assert tuple(claims) == tape.claims
+
+
+def test_json_of_an_infinite_sigma_is_json():
+    """VP's λ = -∞ is sigma = ∞, which JSON has no number for: it is written by name."""
+    body = json.loads(plan(VP, [math.inf, 5.0, 1.0, 0.1]).to_json(), parse_constant=lambda name: pytest.fail(name))
+    assert body["sigmas"][0] == "inf" and body["sigmas"][1:] == [5.0, 1.0, 0.1]
 
 
 def test_digest_changes_with_anything():
