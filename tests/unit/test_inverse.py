@@ -119,7 +119,8 @@ def test_zero_is_sigma_min_and_a_prediction(path, algorithm, method, order):
 @pytest.mark.parametrize("corrector", ["none", "unipc", "official"])
 @pytest.mark.parametrize("algorithm", CHOICES["algorithm"])
 def test_encoding_towards_pure_noise(algorithm, corrector):
-    """Up to the σ = 4519 of zero terminal SNR, with some steps beyond α/σ = 0.001, where ε and v are not stored; and to flow σ = 1, also by a rounding of float32 above it: every start, order and corrector plans."""
+    """Up to the σ = 4519 of zero terminal SNR, with some steps beyond α/σ = 0.001, where ε and v are not stored; and to flow σ = 1,
+    also by a rounding of float32 above it: every start, order and corrector plans."""
     tops = [[451.89, 2485.4, 4518.9]] + [[0.03 * (4518.76 / 0.03) ** (i / n) for i in range(n + 1)] for n in (2, 5, 12, 30)]
     for sigmas in tops:
         for order in (1, 2, 3, 4):
