@@ -184,7 +184,7 @@ class _Plan:
         if self.final_rule == "smooth" and p > 1:
             factors = fades(self._reach(form, i), [lam[i - j] - lam[i - j - 1] for j in range(p - 1)], p, not self.extra)
             if self.corrector != "none":  # it makes good what a careful prediction leaves; -6 % error over six problems, -20 % at 5 steps
-                factors = [1.0, *(f / (1 + min(h**4 / 4, 1.25)) for f in factors[1:])]
+                factors = [1.0, *(f / (1 + f * min(h**4 / 4, 1.25)) for f in factors[1:])]
             while factors[-1] < 1e-6:
                 factors.pop()
         return [self.sigmas[i - j] for j in range(len(factors))], factors
