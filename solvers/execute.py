@@ -72,6 +72,8 @@ def walk(
                 del answer
             if project is not None:
                 x0 = project(x0, record.sigma)
+            if getattr(x0, "shape", None) != getattr(registers[record.src], "shape", None):
+                raise ValueError(f"The prediction is {_kind(x0)}, the state {_kind(registers[record.src])}; they must have one shape.")
             registers[record.dst] = x0 if state_dtype is None else cast(x0, state_dtype)
             del x0
         elif isinstance(record, Affine):
@@ -92,6 +94,10 @@ def walk(
         for name in dead:
             registers.pop(name, None)
     return registers["x"] if dtype is None else cast(registers["x"], dtype)
+
+
+def _kind(a: Any) -> str:
+    return f"of shape {tuple(a.shape)}" if hasattr(a, "shape") else f"a {type(a).__name__}"
 
 
 def combine(terms: list[tuple[float, Any]]) -> Any:

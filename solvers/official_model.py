@@ -83,6 +83,10 @@ class ModelFn:
 
     def _output(self, x, label, condition):
         out = self.model(x, label, **self.kwargs) if condition is None else self.model(x, label, condition, **self.kwargs)
+        if not hasattr(out, "shape"):
+            raise ValueError(
+                f"The model returned a {type(out).__name__}; make it return the array itself, such as `.sample` of diffusers' models."
+            )
         if tuple(out.shape) != tuple(x.shape):
             raise ValueError(f"The model returned shape {tuple(out.shape)} for x of {tuple(x.shape)}; drop a predicted variance.")
         return out

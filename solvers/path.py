@@ -71,7 +71,9 @@ class Path:
                 raise ValueError(f"sigmas: sigmas[{i}] and sigmas[{i + 1}] are both {b:g}; remove one, they must strictly fall or rise.")
         if pairs and rising(sigmas):
             if sigmas[0] == 0:
-                raise ValueError("sigmas: they rise from 0, where an image holds no noise to grow; start at the model's least sigma.")
+                raise ValueError(
+                    "sigmas: they rise from 0, where an image holds no noise to grow; start at the model's least sigma (final_sigma: sigma_min)."
+                )
             if any(a > b for a, b in pairs):
                 i = next(i for i, (a, b) in enumerate(pairs) if a > b)
                 raise ValueError(f"sigmas: they rise, but fall from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; sort them one way.")
