@@ -72,7 +72,7 @@ class Path:
         if pairs and rising(sigmas):
             if sigmas[0] == 0:
                 raise ValueError(
-                    "sigmas: they rise from 0, where an image holds no noise to grow; start at the model's least sigma (final_sigma: sigma_min)."
+                    "sigmas: they rise from 0, where no noise is there to grow; start at the model's least sigma (final_sigma sigma_min)."
                 )
             if any(a > b for a, b in pairs):
                 i = next(i for i, (a, b) in enumerate(pairs) if a > b)

@@ -616,8 +616,8 @@ OWN_PROCESS = pytest.mark.skipif("DPM_EXT_PIPELINES" not in os.environ, reason="
 
 
 def test_pipelines(root):
-    """Whole diffusers pipelines, below, in a fresh process: ComfyUI's tests leave a stand-in of torchvision in theirs, on which transformers
-    stumbles."""
+    """Whole diffusers pipelines, below, in a fresh process: ComfyUI's tests leave a stand-in of torchvision in theirs, and transformers
+    stumbles on it."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "pipeline and not test_pipelines", __file__]
     done = subprocess.run(command, cwd=root, env=os.environ | {"DPM_EXT_PIPELINES": "1"}, capture_output=True, text=True)
     assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout[-3000:] + done.stderr[-1000:]
