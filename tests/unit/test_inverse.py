@@ -94,7 +94,7 @@ def test_pure_noise_is_the_limit_of_high_noise(algorithm):
 @pytest.mark.parametrize("method", CHOICES["method"])
 def test_what_inversion_refuses(path, method):
     """Rising from 0, where x holds no noise to grow, and rising with eta are one sentence each: about sigmas, and about eta."""
-    with pytest.raises(ValueError, match=r"^sigmas: they rise from 0, .* least sigma\.$"):
+    with pytest.raises(ValueError, match=r"^sigmas: they rise from 0, .* least sigma \(final_sigma sigma_min\)\.$"):
         plan(path, [0.0, 0.3, 0.9], method=method)
     with pytest.raises(ValueError, match=r"^eta is 0\.5, but the sigmas rise: .* set eta to 0\.$"):
         plan(path, [0.1, 0.3, 0.9], method=method, eta=0.5)
