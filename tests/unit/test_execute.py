@@ -468,3 +468,13 @@ def test_a_half_precision_state_is_float32_in_between(kind):
     x = np.ones((2, 3), dtype=np.float16)
     out = execute(plan(VE, [8.0, 4.0, 1.0, 0.1]), denoise, torch.from_numpy(x) if kind == "torch" else x)
     assert set(seen) == {"float32"} and str(out.dtype).rpartition(".")[2] == "float16"
+
+
+def test_a_prediction_of_another_shape_is_refused():
+    """It would broadcast: a model that answers for one item of two, or with no array, gets one sentence."""
+    tape = plan(VE, [8.0, 4.0, 0.0])
+    for x in (np.zeros((2, 3)), torch.zeros(2, 3)):
+        with pytest.raises(ValueError, match=r"prediction is of shape \(1, 3\), the state of shape \(2, 3\)"):
+            execute(tape, lambda x, s: x[:1], x)
+        with pytest.raises(ValueError, match="prediction is a tuple"):
+            execute(tape, lambda x, s: (x,), x)
