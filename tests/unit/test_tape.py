@@ -335,7 +335,8 @@ def test_claims_beyond_the_options_are_caught():
     tape = plan(VE, GRIDS["ve"], eta=0.5, start="official")
     for wrong in (replace(tape.claims[2], eta=0.25), replace(tape.claims[2], form="eps")):
         assert caught(replace(tape, claims=(*tape.claims[:2], wrong, *tape.claims[3:])))
-    assert caught(replace(tape, options=tuple((k, 0.0 if k == "eta" else v) for k, v in tape.options)))
+    for rate in (0.0, 0.25):  # a tape that is right in itself, for another run than its options say
+        assert caught(replace(tape, options=tuple((k, rate if k == "eta" else v) for k, v in tape.options)))
 
 
 @pytest.mark.parametrize("algorithm, name", [(a, n) for a, names in USED.items() for n in names])
