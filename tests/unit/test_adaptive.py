@@ -597,3 +597,18 @@ def test_a_wrong_weight_is_caught(algorithm, order, solver_type):
                 check(dataclasses.replace(pair, records=records))
             changed += 1
     assert changed >= 2 + 3
+
+
+def test_all_paths_take_the_same_steps():
+    """The error is judged in the scaling α² + σ² = 1: from σ/α = 120 the VE and the VP run of one problem visit the same levels. In the VE
+    scaling a state of size 120 hides the error of what follows, so the unscaled run is shorter and worse."""
+    model = models.Gaussian(0.4, 0.25)
+    x = 120 * np.random.default_rng(5).standard_normal((4, 32))
+    runs = {}
+    for path, start in ((VE, x), (VP, x / math.hypot(1, 120.0))):
+        for scaled in (True, False):
+            end, info = adaptive(path, of(path, model), start, 120.0, 0.002, scaled=scaled, h_max=math.inf)
+            runs[path.name, scaled] = np.abs(end - model.solution(path, start, 120.0, 0.002)).max(), info
+    assert np.allclose(runs["ve", True][1].sigmas, runs["vp", True][1].sigmas, rtol=1e-6)
+    assert runs["ve", False][1].evaluations < runs["ve", True][1].evaluations
+    assert runs["ve", False][0] > 5 * runs["ve", True][0]
