@@ -1,0 +1,165 @@
+"""The statistics l, s, b of DPM-Solver-v3 as functions of λ (arXiv 2310.13268, section 3.1), one set for each bin of a latent.
+
+A bin is a channel, an element, or a ring of spatial frequencies of a channel. With y = x/α and u = e^{-λ} ε the sampling ODE is
+dy/dλ = -u. The solver splits u = l y + f, so that f varies little with x, and follows f' = s f + b + (what is left) with a polynomial.
+All are the same numbers in the variance-exploding, variance-preserving and flow scalings.
+"""
+
+import functools
+import hashlib
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+RINGS = 33
+KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many axes their bins have; element: 1 or more
+
+
+class Curve:
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,); constant outside, so its slope is 0 at both ends.
+
+    C¹ because a piecewise linear l would hold a third-order solver at order 2.
+    """
+
+    def __init__(self, knots, values):
+        self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
+        width = np.diff(self.knots)
+        width = width.reshape(-1, *[1] * (self.values.ndim - 1))
+        rise = np.diff(self.values, axis=0) / width
+        slopes = np.zeros_like(self.values)
+        slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
+        m0, m1 = slopes[:-1], slopes[1:]
+        self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
+        whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
+        self.areas = np.concatenate([np.zeros_like(self.values[:1]), np.cumsum(whole, axis=0)])
+
+    def _locate(self, lam):
+        inside = np.clip(lam, self.knots[0], self.knots[-1])
+        part = np.clip(np.searchsorted(self.knots, inside, side="right") - 1, 0, len(self.knots) - 2)
+        return part, self._wide(inside - self.knots[part]), self._wide(lam - inside)
+
+    def _wide(self, a):
+        return a.reshape(-1, *[1] * (self.values.ndim - 1))
+
+    def value(self, lam):
+        """At λ (m,): (m, bins)."""
+        part, t, _ = self._locate(np.asarray(lam, dtype=np.float64))
+        c = [p[part] for p in self.parts]
+        return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
+
+    def slope(self, lam):
+        """d/dλ at λ (m,): (m, bins)."""
+        lam = np.asarray(lam, dtype=np.float64)
+        part, t, outside = self._locate(lam)
+        c = [p[part] for p in self.parts]
+        return np.where(outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), 0.0)
+
+    def primitive(self, lam):
+        """The integral from the first knot to λ (m,): (m, bins)."""
+        part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
+        c = [p[part] for p in self.parts]
+        inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
+        return inner + outside * np.where(outside > 0, self.values[-1], self.values[0])
+
+
+class _Gaussian:
+    """l = 1/(1 + c² e^{2λ}): of Gaussian data with mean 0 and variance c². A Curve's methods, in closed form, for one bin."""
+
+    def __init__(self, data_std: float):
+        self.c = data_std
+
+    def value(self, lam):
+        return (1 / (1 + self.c**2 * np.exp(2 * np.asarray(lam, dtype=np.float64))))[:, None]
+
+    def primitive(self, lam):
+        return (-0.5 * np.log(self.c**2 + np.exp(-2 * np.asarray(lam, dtype=np.float64))))[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """l, s, b (n, *bins) at rising knots lam (n,), float64.
+
+    `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
+    batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
+    ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
+    """
+
+    kind: str
+    lam: np.ndarray
+    l: np.ndarray  # noqa: E741, the paper's letter
+    s: np.ndarray
+    b: np.ndarray
+    label: str = ""
+    data_std: float = 0.0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("lam", "l", "s", "b"):
+            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
+        if self.kind not in KINDS:
+            raise ValueError(f"kind of statistics is {self.kind!r}; choose one of {', '.join(KINDS)}.")
+        axes = self.l.ndim - 1
+        fits = axes >= 1 if self.kind == "element" else axes == KINDS[self.kind]
+        if not fits or self.lam.ndim != 1 or not (self.lam.shape == self.l.shape[:1]) or not (self.l.shape == self.s.shape == self.b.shape):
+            raise ValueError(f"Statistics of kind {self.kind} have knots {self.lam.shape}, l {self.l.shape}, s {self.s.shape}, b {self.b.shape}.")
+        if len(self.lam) < 2 or not (np.diff(self.lam) > 0).all():
+            raise ValueError("The knots of statistics must be two or more rising values of λ.")
+        if not all(np.isfinite(a).all() for a in (self.lam, self.l, self.s, self.b)):
+            raise ValueError("Statistics hold NaN or infinite values; calibrate again.")
+
+    @staticmethod
+    def closed_form(data_std: float = 1.0, s: float = -0.5) -> "Statistics":
+        """Those of Gaussian data with standard deviation `data_std` (of the latents, 1 where they are normalised), and a constant s
+        between -1 (what DPM-Solver assumes) and 0 (DPM-Solver++)."""
+        if not 0 < data_std < math.inf:
+            raise ValueError(f"data_std is {data_std!r}; type a number above 0, 1 for normalised latents.")
+        knots = np.linspace(-8.0, 8.0, 2)
+        same = np.ones(2)
+        l = 1 / (1 + data_std**2 * np.exp(2 * knots))  # noqa: E741
+        return Statistics("scalar", knots, l, s * same, 0 * same, f"closed form, data_std {data_std:g}, s {s:g}", data_std)
+
+    @property
+    def bins(self) -> tuple[int, ...]:
+        """The shape of one set of values."""
+        return self.l.shape[1:]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of kind, knots and values."""
+        code = hashlib.sha256(f"{self.kind} {self.l.shape} {self.data_std!r}".encode())
+        for a in (self.lam, self.l, self.s, self.b):
+            code.update(np.ascontiguousarray(a).tobytes())
+        return code.hexdigest()
+
+    def at_bins(self, which) -> "Statistics":
+        """Only the bins `which` (flat indices), as kind "element" of that many; the proof of a tape looks at a few."""
+        if self.data_std:
+            return self
+        flat = (a.reshape(len(self.lam), -1)[:, which] for a in (self.l, self.s, self.b))
+        return Statistics("element", self.lam, *flat)
+
+    @functools.cached_property
+    def curves(self) -> tuple:
+        """(l, s, b) as functions of λ over flat bins."""
+        flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
+        first = _Gaussian(self.data_std) if self.data_std else Curve(self.lam, flat[0])
+        return first, Curve(self.lam, flat[1]), Curve(self.lam, flat[2])
+
+    @functools.cached_property
+    def has_bias(self) -> bool:
+        """Whether any b is not 0."""
+        return bool(self.b.any())
+
+
+@functools.cache
+def ring_map(height: int, width: int, rings: int = RINGS) -> np.ndarray:
+    """The ring of each frequency of a real FFT over (height, width): (height, width//2 + 1) integers.
+
+    Ring 0 is the mean alone; the others divide the radius √(fx²+fy²), in cycles per pixel and at most √½, evenly, so that the same
+    statistics serve every resolution and aspect.
+    """
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    ring = 1 + np.minimum((radius / math.sqrt(0.5) * (rings - 1)).astype(int), rings - 2)
+    ring[0, 0] = 0
+    return ring
