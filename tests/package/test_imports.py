@@ -18,6 +18,10 @@ LAYERS = [
     {"adaptive", "official_grid", "official_model"},
     {"official_run"},
     {"official"},
+    {"ems_pool"},
+    {"ems"},
+    {"ems_calibrate", "ems_fit", "ems_file"},
+    {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
 EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays"}
