@@ -22,41 +22,61 @@ from .ems_pool import Shape, bins_of, usable_kind
 NAMES = ("u", "y", "uu", "uy", "yy", "zj", "zz", "n")
 
 
+# words on moments that need not be equal where they are added
+FREE = ("label", "made_by", "made_at")
+
+
+@dataclass(eq=False)
+class Pending:
+    """Samples (seed, number) in the middle of their paths, about to be evaluated at node `node`: states x (batch, *shape), the last
+    predictions x0 (0 before the first), and the sums of these samples so far. float64."""
+
+    ids: list[tuple[int, int]]
+    node: int
+    x: np.ndarray
+    x0: np.ndarray
+    sums: dict[str, np.ndarray]
+
+
 @dataclass(eq=False)
 class Moments:
     """Sums over samples at nodes `lam` (n,), rising λ, for latents of `shape` (without batch axis): `sums` has each of `NAMES`, float64
     (n, *bins), in the bins of `kind` (see `ems_pool`).
 
-    `ids` are the samples in them, (seed, number) each; `settings` are the caller's words on the model and its use, which must be equal
-    where moments are added (+). `probes` and `nodes` say what was asked for.
+    `ids` are the samples in them, (seed, number) each. `metadata` holds the caller's words on the model and its use; all but those in
+    `FREE` must be equal where moments are added (+). `pending` is what an interrupted calibration had begun; it is in no sum.
     """
 
     kind: str
     shape: Shape
     lam: np.ndarray
-    settings: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
     ids: list[tuple[int, int]] = field(default_factory=list)
     sums: dict[str, np.ndarray] = field(default_factory=dict)
+    pending: Pending | None = None
 
     def __post_init__(self):
         self.shape, self.lam = tuple(self.shape), np.array(self.lam, dtype=np.float64)
-        if not self.sums:
-            self.sums = {name: np.zeros((len(self.lam), *bins_of(self.kind, self.shape))) for name in NAMES}
+        self.sums = self.sums or self.zeros()
+
+    def zeros(self) -> dict[str, np.ndarray]:
+        """Sums over no sample."""
+        return {name: np.zeros((len(self.lam), *bins_of(self.kind, self.shape))) for name in NAMES}
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both, as new sums. ValueError, one sentence, unless the settings are equal and no sample is in both."""
+        """The finished moments of both, as new sums. ValueError, one sentence, unless the settings are equal and no sample is in both."""
         self.check_same(other)
         twice = sorted(set(self.ids) & set(other.ids))
         if twice:
             raise ValueError(f"Sample {twice[0][1]} of seed {twice[0][0]} is in both statistics; calibrate one of them with another seed.")
         sums = {name: self.sums[name] + other.sums[name] for name in NAMES}
-        return Moments(self.kind, self.shape, self.lam, dict(self.settings), sorted([*self.ids, *other.ids]), sums)
+        return Moments(self.kind, self.shape, self.lam, {**other.metadata, **self.metadata}, sorted([*self.ids, *other.ids]), sums)
 
     def check_same(self, other: Moments) -> None:
         """ValueError, one sentence that names both values, where a setting differs."""
-        mine, theirs = ({"kind": m.kind, "latent size": m.shape, **m.settings} for m in (self, other))
+        mine, theirs = ({"kind": m.kind, "latent size": m.shape, **m.metadata} for m in (self, other))
         for name in dict.fromkeys([*mine, *theirs]):
-            if mine.get(name) != theirs.get(name):
+            if name not in FREE and mine.get(name) != theirs.get(name):
                 raise ValueError(
                     f"The statistics differ in {name}: {mine.get(name)} and {theirs.get(name)}; calibrate with equal settings."
                 )
@@ -80,7 +100,7 @@ class Moments:
         out["zj"] = np.divide(out["zj"] * out["n"], out["zz"], out=np.zeros_like(out["zj"]), where=probed)
         out["zz"] = np.where(probed, out["n"], 0.0)
         sums = {name: a.sum(axis=axes) for name, a in out.items()}
-        return Moments(kind, self.shape, self.lam, dict(self.settings), list(self.ids), sums)
+        return Moments(kind, self.shape, self.lam, dict(self.metadata), list(self.ids), sums)
 
 
 def merge(parts: Sequence[Moments]) -> Moments:

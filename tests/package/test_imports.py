@@ -20,7 +20,8 @@ LAYERS = [
     {"official"},
     {"ems_pool"},
     {"ems"},
-    {"ems_calibrate", "ems_fit", "ems_file"},
+    {"ems_paths", "ems_fit", "ems_file"},
+    {"ems_calibrate"},
     {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
