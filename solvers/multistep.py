@@ -1,7 +1,8 @@
 """Multistep DPM-Solver and DPM-Solver++ of orders 1 to 4, with a corrector and with noise: one evaluation a step, as a tape.
 
 Sources: DPM-Solver++ (arXiv 2211.01095, algorithm 2 and appendix B) in the form "x0", DPM-Solver (arXiv 2206.00927) in the form
-"eps", and our own "dpmsolver-v" in the form "v"; the polynomial through the last `order` evaluations in λ, integrated as `step` says.
+"eps", our own "dpmsolver-v" in the form "v", and DPM-Solver-v3 (arXiv 2310.13268) in the form "f"; the polynomial through the last
+`order` evaluations in λ, integrated as `step` and `v3` say.
 With `eta` > 0 they are SDE-DPM-Solver and SDE-DPM-Solver++ (the 2M and 3M SDE samplers); with a corrector UniPC, see `unipc`.
 
 Two things differ from the official code, and each has a switch back:
@@ -21,12 +22,15 @@ step to σ = 0 on x0, as the others do at first order: that is not the limit of 
 import math
 from collections.abc import Sequence
 
+from . import v3
 from .path import Path, rising
 from .proof import check
+from .statistics import Statistics
 from .step import (
     FORM,
     check_noise,
     check_options,
+    coefficient,
     form_of,
     is_open,
     newton_moments,
@@ -38,6 +42,9 @@ from .step import (
 )
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
 from .unipc import official_corrector_weights
+
+
+V3_TYPES = ("dpmsolver", "taylor", "pseudo")  # what solver_type may be with algorithm dpmsolver-v3
 
 
 def fades(h: float, before: Sequence[float], order: int, damped: bool = True) -> list[float]:
@@ -68,17 +75,22 @@ def plan_multistep(
     corrector: str = "none",
     eta: float = 0.0,
     s_noise: float = 1.0,
+    statistics: Statistics | None = None,
+    corrector_range: tuple[float, float] = (0.0, math.inf),
 ) -> Tape:
     """Plan a run along `sigmas` (host's numbers, strictly falling, the last may be 0; or strictly rising from above 0, which encodes an
     image as noise, eta = 0).
 
-    `algorithm` "dpmsolver++" (data prediction), "dpmsolver" (noise prediction) or "dpmsolver-v" (v-prediction); `order` 1…4;
+    `algorithm` "dpmsolver++" (data prediction), "dpmsolver" (noise prediction), "dpmsolver-v" (v-prediction) or "dpmsolver-v3" (with
+    `statistics`, see `ems`; without them `Statistics.closed_form`); `order` 1…4;
     `solver_type` "dpmsolver", "taylor" or "bh1", which differ at order 2 only, and not for "dpmsolver-v", which is always exact
-    ("official" and "official_taylor" are the first two with the official third-order weights, for parity); `start`
+    ("official" and "official_taylor" are the first two with the official third-order weights, for parity), or "pseudo" as in
+    DPM-Solver-v3's pseudo-order methods (order 2 whatever `order` says); `start`
     "corrected", "official" or "extra" (with a corrector of order p ≥ 3: (p-1)(p-2) more evaluations make the run of order p + 1);
     `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps; of every run with a corrector)
-    or "none"; `corrector` "none", "unipc" or "official" (UniPC's faulty vary_coeff, for parity). `eta` 0 is the ODE, 1 the papers' SDE;
-    `s_noise` scales the noise.
+    or "none"; `corrector` "none", "unipc", "official" (UniPC's faulty vary_coeff, for parity), "v3" (through as many evaluations as the
+    prediction had, the newest in the place of the oldest) or "v3_pseudo" (one more, pseudo order), acting where sigma lies in
+    `corrector_range`. `eta` 0 is the ODE, 1 the papers' SDE; `s_noise` scales the noise.
     ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
     options = {
@@ -86,24 +98,40 @@ def plan_multistep(
         "corrector": corrector, "eta": eta, "s_noise": s_noise,
     }  # fmt: skip
     check_options(**options)
+    if statistics is not None and algorithm != "dpmsolver-v3":
+        raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
+    if algorithm == "dpmsolver-v3":
+        statistics = statistics or Statistics.closed_form()
+        if solver_type not in V3_TYPES:
+            raise ValueError(
+                f"solver_type is {solver_type}, which algorithm dpmsolver-v3 does not have; choose one of {', '.join(V3_TYPES)}."
+            )
+        if corrector == "official":
+            raise ValueError("corrector is official, which is UniPC's and not for algorithm dpmsolver-v3; choose unipc, v3 or v3_pseudo.")
+        options["statistics"] = statistics.label or statistics.kind
+    if tuple(corrector_range) != (0.0, math.inf):
+        options["corrector_range"] = list(corrector_range)
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
     check_noise(algorithm, eta, "sde", rising(sigmas))
     if eta and corrector != "none":
         raise ValueError(f"corrector is {corrector} with eta {eta:g}, but needs a path without noise; set corrector to none or eta to 0.")
-    plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise)
+    plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise, statistics, corrector_range)
     for i in range(len(sigmas) - 1):
         plan.step(i)
     name = f"multistep {algorithm} order {order}" + (", UniPC" if corrector != "none" else "") + (f", eta {eta:g}" if eta else "")
-    return check(Tape(name, path.name, sigmas, tuple(plan.records), tuple(plan.claims), tuple(options.items()), plan.notes()))
+    return check(Tape(name, path.name, sigmas, tuple(plan.records), tuple(plan.claims), tuple(options.items()), plan.notes(), statistics))
 
 
 class _Plan:
     """The records and claims so far, and what a step needs to know of the run."""
 
-    def __init__(self, path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise):
+    def __init__(
+        self, path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise, statistics, corrector_range
+    ):  # fmt: skip
         self.path, self.sigmas, self.algorithm, self.order, self.solver_type = path, sigmas, algorithm, order, solver_type
         self.start, self.final_rule, self.corrector = start, final_rule, corrector
+        self.statistics, self.corrector_range = statistics, corrector_range
         self.eta, self.s_noise, self.rising = eta, s_noise, rising(sigmas)
         self.steps, self.lam = len(sigmas) - 1, [path.half_logsnr(s) for s in sigmas]
         self.records: list[Record] = []
@@ -150,9 +178,9 @@ class _Plan:
             form, prefix = "x0", "d"  # the one node left is still near the open end, where x0 is the smoother quantity
         rule = "taylor" if form == "v" else self.solver_type
         eta = self.eta
-        weights = node_weights(path, form, s, t, nodes, rule, factors, eta)
+        weights, bias = self._weights(form, s, t, nodes, rule, factors)
         stored = [f"{prefix}{i - j}" for j in range(len(nodes))]
-        records.append(Affine("x", terms_of("x", state_weight(path, form, s, t, eta), stored, weights)))
+        records.append(Affine("x", terms_of("x", self._state_weight(form, s, t), stored, weights), coefficient(bias)))
         if eta and path.sigma(t) > 0:
             records.append(Noise("x", self.s_noise * noise_weight(path, form, s, t, eta), s, t))
         self.claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors), eta=eta))
@@ -164,19 +192,39 @@ class _Plan:
         """Whether the step that led to sigmas[i] is taken again with the evaluation there."""
         if not 0 < i < self.steps or (self.rising and FORM[self.algorithm] != "x0" and is_open(self.path, self.sigmas[i])):
             return False  # an encoding next to pure noise: ε and v are not stored there
-        return self.corrector != "none" or (i == 1 and self.order > 1 and self.start != "official")
+        return self._full_corrector(i) or (i == 1 and self.order > 1 and self.start != "official")
+
+    def _full_corrector(self, i: int) -> bool:
+        """Whether the corrector, and not only the corrected start, acts at sigmas[i]. "v3" needs two evaluations in the prediction."""
+        within = self.corrector_range[0] <= self.sigmas[i] <= self.corrector_range[1]
+        return self.corrector != "none" and within and (self.corrector != "v3" or min(i, self.order) > 1)
 
     def _store(self, i: int, state: str) -> None:
-        of_x, of_x0 = value(self.path, FORM[self.algorithm], self.sigmas[i])
-        self.records.append(Affine(f"v{i}", ((state, of_x), (f"d{i}", of_x0))))
+        s, form = self.sigmas[i], FORM[self.algorithm]
+        of_x, of_x0 = v3.value(self.statistics, self.path, s) if form == "f" else value(self.path, form, s)
+        self.records.append(Affine(f"v{i}", terms_of(state, of_x, (f"d{i}",), (of_x0,))))
+
+    def _state_weight(self, form: str, s: float, t: float):
+        return v3.state_weight(self.statistics, self.path, s, t) if form == "f" else state_weight(self.path, form, s, t, self.eta)
+
+    def _weights(self, form: str, s: float, t: float, nodes, rule: str, factors) -> tuple[list, object]:
+        """(weights of the evaluations at `nodes`, bias) of a step."""
+        if form == "f":
+            return v3.node_weights(self.statistics, self.path, s, t, nodes, rule, factors)
+        return node_weights(self.path, form, s, t, nodes, rule, factors, self.eta), 0.0
 
     def _stencil(self, i: int, form: str) -> tuple[list[float], list[float]]:
         """The nodes of step i, newest first, and the fades of their terms."""
         p, lam, official = min(self.order, i + 1), self.lam, self.final_rule == "official"
         h = lam[i + 1] - lam[i]
-        if official and (self.steps < 10 or self.corrector != "none"):
+        if official and (self.steps < 10 or self.corrector != "none" or self.algorithm == "dpmsolver-v3"):
             p = min(p, self.steps - i)
-        if math.isinf(h) and (h < 0 or form == "x0" or self.solver_type != "taylor" or self.final_rule == "smooth" or self.eta):
+        limit = form == "f" and self.statistics.tail == "decay"  # a polynomial has an integral up to λ = ∞
+        if (
+            math.isinf(h)
+            and not limit
+            and (h < 0 or form in ("x0", "f") or self.solver_type != "taylor" or self.final_rule == "smooth" or self.eta)
+        ):
             p = 1
         while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(self.path, self.sigmas[i - p + 1]))):
             p -= 1
@@ -191,8 +239,11 @@ class _Plan:
 
     def _reach(self, form: str, i: int) -> float:
         """How far step i reaches for the smooth rule: its λ step; for "v", whose weight sinφ cosφ falls like e^{-λ} near the data, at most
-        twice the mean distance under that weight. (The last finite step of `normal` on flow models: error .006 instead of .010.)"""
+        twice the mean distance under that weight. (The last finite step of `normal` on flow models: error .006 instead of .010.) So too for
+        "f" on its step to σ = 0, in the middle of its bins."""
         s, t, h = self.sigmas[i], self.sigmas[i + 1], self.lam[i + 1] - self.lam[i]
+        if form == "f" and math.isinf(h):
+            return v3.mean_distance(self.statistics, self.lam[i]) * 2
         if form != "v" or math.isinf(h):
             return h
         whole, first = newton_moments(self.path, form, s, t, [s, s], "taylor")
@@ -208,26 +259,32 @@ class _Plan:
         before = self.claims[-1]
         eta = before.eta
         if path.alpha(s) == 0 or (i == 1 and FORM[self.algorithm] != "x0" and is_open(path, s)):
-            form, rule, nodes, factors = "x0", "ratio", (s, t), (1.0, 1.0)
+            form, rule, nodes, factors, bias = "x0", "ratio", (s, t), (1.0, 1.0), 0.0
             half = (path.alpha(t) - path.sigma(t) * path.alpha(s) / path.sigma(s)) / 2
             new, old = [half, half], [2 * half, 0.0]
         else:
-            form, rule = before.form, "taylor"
-            nodes = (s, t, *(before.nodes[1:] if self.corrector != "none" else ()))
+            form, rule, full = before.form, "taylor", self._full_corrector(i)
+            nodes = (s, t, *(before.nodes[1 : None if self.corrector != "v3" else -1] if full else ()))
             factors = self._correction_fades(i, len(nodes))
-            if self.corrector != "none" and len(nodes) == 2 and form != "v":
+            if full and len(nodes) == 2 and form != "v":
                 rule = self.solver_type
+            if self.corrector.startswith("v3") and full and form != "v":
+                rule = "pseudo" if self.corrector == "v3_pseudo" else "taylor"
             if self.corrector == "official" and form != "v":
-                rule, new = "vary_official", official_corrector_weights(path, form, s, t, nodes)
+                rule, new, bias = "vary_official", official_corrector_weights(path, form, s, t, nodes), 0.0
             else:
-                new = node_weights(path, form, s, t, nodes, rule, factors, eta)
+                new, bias = self._weights(form, s, t, nodes, rule, factors)
+            known, was = self._weights(form, s, t, before.nodes, before.rule, before.fades)
+            bias = bias - was
             old = [0.0] * len(nodes)
-            known = node_weights(path, form, s, t, before.nodes, before.rule, before.fades, eta)
             for n, w in zip(before.nodes, known, strict=True):
+                if n not in nodes:  # "v3" leaves the oldest one out
+                    nodes, factors, new, old = (*nodes, n), (*factors, 0.0), [*new, 0.0 * w], [*old, 0.0]
                 old[nodes.index(n)] = w
         prefix = "d" if form == "x0" else "v"
         names = [f"{prefix}{self.sigmas.index(n)}" for n in nodes]
-        self.records.append(Affine("x", (("x", 1.0), *((n, a - b) for n, a, b in zip(names, new, old, strict=True)))))
+        changes = [a - b for a, b in zip(new, old, strict=True)]
+        self.records.append(Affine("x", terms_of("x", 1.0, names, changes), coefficient(bias)))
         self.claims.append(Claim(self.first, len(self.records), s, t, form, rule, nodes, factors, eta=eta))
 
     def _correction_fades(self, i: int, count: int) -> tuple[float, ...]:
@@ -237,7 +294,7 @@ class _Plan:
         1/(1 + h²/2) and, for the first step, 1/(1 + 2h²), without a corrector 1/(1 + h²), were measured on mixtures and a trained network.
         """
         h = self.lam[i] - self.lam[i - 1]
-        if self.corrector == "none":
+        if not self._full_corrector(i):
             return 1.0, 1 / (1 + h * h)
         if self.final_rule != "smooth":
             return (1.0,) * count
@@ -253,9 +310,9 @@ class _Plan:
         goals = [(j, True) for _ in range(p - 2) for j in range(1, p)] + [(p - 1, False)]
         for j, again in goals:
             s, t, state = self.sigmas[0], self.sigmas[j], f"again{j}" if again else "x"
-            weights = node_weights(path, form, s, t, nodes, "taylor", (1.0,) * p)
+            weights, bias = self._weights(form, s, t, nodes, "taylor", (1.0,) * p)
             names = [f"{prefix}{k}" for k in range(p)]
-            self.records.append(Affine(state, (("start", state_weight(path, form, s, t)), *zip(names, weights, strict=True))))
+            self.records.append(Affine(state, terms_of("start", self._state_weight(form, s, t), names, weights), coefficient(bias)))
             self.claims.append(Claim(0, len(self.records), s, t, form, "taylor", nodes, (1.0,) * p, state))
             if again:
                 self.records.append(Eval(f"d{j}", state, t))

@@ -1,10 +1,12 @@
 """One call for all planners, and the named choices of its options, the same in every host."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from .notes import idle
 from .path import Path
+from .statistics import Statistics
 from .step import check_options
 from .tape import Tape
 
@@ -20,6 +22,7 @@ FAMILY: dict[str, dict[str, object]] = {
     "dpm_fast": {"algorithm": "dpmsolver", "order": 3, "method": "singlestep"},
     "dpm_adaptive": {"algorithm": "dpmsolver", "order": 3, "method": "adaptive"},  # the one that is no tape: see `adaptive`
     "unipc": {"algorithm": "dpmsolver++", "order": 2, "corrector": "unipc"},
+    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2},
     "dpmpp_2m_sde": {"algorithm": "dpmsolver++", "order": 2, "start": "official", "eta": 1.0},
     "dpmpp_3m_sde": {"algorithm": "dpmsolver++", "order": 3, "start": "official", "eta": 1.0},
     "dpmpp_sde": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep_fixed", "eta": 1.0, "noise_rule": "ancestral"},
@@ -42,6 +45,8 @@ def plan(
     noise_rule: str = "sde",
     r1: float | None = None,
     r2: float | None = None,
+    statistics: Statistics | None = None,
+    corrector_range: tuple[float, float] = (0.0, math.inf),
 ) -> Tape:
     """Plan by `method`: "multistep", see `plan_multistep`; "singlestep", see `plan_fast`: one evaluation a sigma; or
     "singlestep_fixed", see `plan_singlestep`: `order` evaluations a step.
@@ -59,7 +64,14 @@ def plan(
         for name, value, plain in (("noise_rule", noise_rule, "sde"), ("r1", r1, None), ("r2", r2, None)):
             if value != plain:
                 raise ValueError(f"{name} is {value}, but method multistep has none; set it to {plain}, or method to singlestep_fixed.")
-        tape = plan_multistep(path, sigmas, start=start, final_rule=final_rule, corrector=corrector, **common)
+        tape = plan_multistep(
+            path, sigmas, start=start, final_rule=final_rule, corrector=corrector, statistics=statistics, corrector_range=corrector_range,
+            **common,
+        )  # fmt: skip
+    elif algorithm == "dpmsolver-v3":
+        raise ValueError(f"method is {method}, but algorithm dpmsolver-v3 is a multistep solver; set method to multistep.")
+    elif statistics is not None:
+        raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
     elif corrector != "none":
         raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")
     elif method == "singlestep_fixed":

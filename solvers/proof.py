@@ -9,6 +9,9 @@ not from the φ functions the planner used. One pass over the records serves a b
 What such runs cannot show is checked on the records themselves: that noise is added once and last, and by its interval, that a
 prediction is read and stored with the node and the state it belongs to, and that marks and arrivals show what they say.
 
+DPM-Solver-v3's form "f" runs on g = N_k from y = 1, for a few bins of its statistics, one after the other, as numbers; what l, s and b
+add up to on the way is integrated here anew, from their values at points.
+
 With noise (eta > 0) the same holds of the mean, with the rates of the SDE; ε forms then run on ε = n, not on data at one point. The
 noise that a claim's records add must be, for the x0 forms, what the state's own noise lacks of σ_t² (the variance balances), and for
 the ε forms the integral of the SDE's.
@@ -16,22 +19,34 @@ the ε forms the integral of the SDE's.
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from .path import PATHS, Path
 from .step import FLOOR, POWER
+from .statistics import Statistics
 from .structure import ROUNDING, check_structure, kept
-from .tape import Affine, Arrive, Claim, Eval, Tape, TapeError
+from .tape import Affine, Arrive, Claim, Eval, Field, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
 BLOCK, HISTORY = 32, 16  # claims in one pass; claims before them whose evaluations they may read
+BINS = 3  # of statistics, how many are tried
 
 
 @functools.cache
 def _gauss():
     return np.polynomial.legendre.leggauss(24)
+
+
+@functools.cache
+def _integration_matrix() -> np.ndarray:
+    """From values at the nodes of `_gauss` to integrals from -1 to each node, of the polynomial through them: by its moments."""
+    nodes, _ = _gauss()
+    powers = np.polynomial.chebyshev.chebvander(nodes, len(nodes) - 1)
+    primitives = [np.polynomial.chebyshev.chebval(nodes, np.polynomial.chebyshev.chebint(row, lbnd=-1)) for row in np.eye(len(nodes))]
+    return np.linalg.solve(powers.T, np.array(primitives)).T
 
 
 @functools.lru_cache(maxsize=512)
@@ -69,8 +84,49 @@ def _ratio(path: Path, s: float) -> float:
     return path.alpha(s) / path.sigma(s)
 
 
-def _expected(path: Path, claim: Claim, k: int) -> float:
-    """The state the claim promises on data N_k (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v")."""
+@functools.lru_cache(maxsize=512)
+def _along(statistics: Statistics, lam_s: float, lam: float) -> tuple[float, float, float, np.ndarray]:
+    """From λ_s to λ, of statistics of one bin: ∫l, ∫s, B = ∫ e^{-∫s} b, and rows of points: λ, weight, ∫l, ∫s, B. Gauss-Legendre on panels,
+    whose integrals to each point are those of the polynomial through the panel's values."""
+    nodes, weights = _gauss()
+    integrate = _integration_matrix().T
+    if math.isinf(lam):
+        lam = max(lam_s, statistics.lam[-1]) + 45.0
+    marks = sorted([lam_s, lam, *(k for k in statistics.lam if min(lam_s, lam) < k < max(lam_s, lam))], reverse=bool(lam < lam_s))
+    cuts = [np.linspace(p, q, math.ceil(abs(q - p) / 2) + 1)[:-1] for p, q in zip(marks, marks[1:], strict=False)]
+    ends = np.concatenate([*cuts, [lam]])
+    half = np.diff(ends)[:, None] / 2
+    at = ends[:-1, None] + half * (nodes + 1)
+    l, s, drift = (curve.value(at.ravel())[:, 0].reshape(at.shape) for curve in statistics.curves)  # noqa: E741
+
+    def summed(rate: np.ndarray) -> tuple[float, np.ndarray]:
+        whole = half[:, 0] * (rate @ weights)
+        return float(whole.sum()), half * (rate @ integrate) + (np.cumsum(whole) - whole)[:, None]
+
+    (all_l, to_l), (all_s, to_s) = summed(l), summed(s)
+    all_drift, to_drift = summed(np.exp(-to_s) * drift) if statistics.has_bias else (0.0, np.zeros_like(at))
+    return all_l, all_s, all_drift, np.stack([at, half * weights, to_l, to_s, to_drift]).reshape(5, -1)
+
+
+def _expected_f(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
+    """DPM-Solver-v3's step on g = N_k from y = 1."""
+    s, t = claim.sigma_from, claim.sigma_to
+    lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
+    whole, _, _, (at, w, to_l, to_s, drift) = _along(statistics, lam_s, lam_t)
+    roots = [lam_s] * k if claim.rule == "pseudo" else [path.half_logsnr(n) for n in claim.nodes[:k]]
+    g = np.ones_like(at)
+    for root in roots:
+        g = g * (at - root)
+    if claim.rule == "dpmsolver" and k == 1 and len(claim.nodes) == 2:  # τ at the middle of the step
+        g = (lam_t - lam_s) / 2 + lam_s - roots[0] + 0 * at
+    return path.alpha(t) * (math.exp(-whole) - float((w * np.exp(to_l - whole + to_s) * (claim.fades[k] * g + drift)).sum()))
+
+
+def _expected(path: Path, claim: Claim, k: int, statistics: Statistics | None) -> float:
+    """The state the claim promises on data N_k (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v", from α_s in "f")."""
+    if claim.form == "f":
+        assert statistics is not None
+        return _expected_f(path, claim, k, statistics)
     s, t = claim.sigma_from, claim.sigma_to
     if _stochastic_eps(claim) and k == 0:  # ε = n all along
         start = path.alpha(t) / path.alpha(s) * (path.alpha(s) * C + path.sigma(s) * N)
@@ -89,10 +145,10 @@ def _expected(path: Path, claim: Claim, k: int) -> float:
         return -claim.fades[k] * path.alpha(t) * path.sigma(s) / path.alpha(s) * float(total)
     if claim.rule == "vary_official":
         return _vary_official(path, claim, k)
-    exact = _integral(path, claim.form, s, t, lams, claim.eta)
+    exact = _integral(path, claim.form, s, t, lams if claim.rule != "pseudo" else [lam_s] * k, claim.eta)
     h = path.half_logsnr(t) - lam_s
     # the integral of the slope's τ by B(h) h/2; N_1 = τ + λ_s - λ_0
-    if claim.rule not in ("taylor", "official_taylor") and len(claim.nodes) == 2:
+    if claim.rule not in ("taylor", "official_taylor", "pseudo") and len(claim.nodes) == 2:
         whole = _integral(path, claim.form, s, t, [], claim.eta)
         size = whole if claim.rule != "bh1" else h * (path.alpha(t) if claim.form == "x0" else -path.sigma(t))
         exact = size * h / 2 + whole * (lam_s - lams[0])
@@ -135,9 +191,28 @@ def check(tape: Tape) -> Tape:
     """
     path = PATHS[tape.path]
     check_structure(tape)
-    for begin in range(0, len(tape.claims), BLOCK):
-        _check_block(tape, path, begin)
+    for one in _one_by_one(tape):
+        for begin in range(0, len(one.claims), BLOCK):
+            _check_block(one, path, begin)
     return tape
+
+
+def _one_by_one(tape: Tape):
+    """The tape itself, or with statistics of many bins the tapes that some of the bins run: those with the extreme and the middle l."""
+    if tape.statistics is None or tape.statistics.l[0].size == 1:
+        yield tape
+        return
+    order = np.argsort(tape.statistics.l.reshape(len(tape.statistics.lam), -1).mean(0))
+    for j in order[np.unique(np.linspace(0, len(order) - 1, BINS).astype(int))]:
+
+        def number(w, j=j):
+            return float(w.values[j]) if isinstance(w, Field) else w
+
+        records = tuple(
+            replace(r, terms=tuple((name, number(w)) for name, w in r.terms), bias=number(r.bias)) if isinstance(r, Affine) else r
+            for r in tape.records
+        )
+        yield replace(tape, records=records, statistics=tape.statistics.at_bins([j]))
 
 
 def _check_block(tape: Tape, path: Path, begin: int) -> None:
@@ -154,20 +229,23 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
     arrivals = {claim.last: claim for claim in near}
     zero, unwritten = np.zeros(len(cases)), np.full(len(cases), math.nan)
     first = np.array([claim.first for claim, _ in cases])
-    from_point = np.array([k == 0 and claim.form != "v" for claim, k in cases])
+    from_point = np.array([k == 0 and claim.form not in ("v", "f") for claim, k in cases])
     of_noise = np.array([k == 0 and _stochastic_eps(claim) for claim, k in cases])
     one_point = from_point & ~of_noise
     of_v = np.array([claim.form == "v" for claim, _ in cases])
+    of_f = np.array([claim.form == "f" for claim, _ in cases])
     roots = np.full((len(cases), 4), np.nan)
     ratio = np.array([claim.rule == "ratio" for claim, _ in cases])
     for i, (claim, k) in enumerate(cases):
         roots[i, :k] = [_ratio(path, n) if ratio[i] else path.half_logsnr(n) for n in claim.nodes[:k]]
     absent = np.isnan(roots)
     by_form = {form: np.array([claim.form == form for claim, _ in cases]) & ~one_point for form in ("eps", "v")}
+    way = tape.statistics
 
     def exact(s: float) -> np.ndarray:
         """The states that the claims' steps start from at s."""
-        return np.where(from_point, path.alpha(s) * C + path.sigma(s) * N, np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), 0.0))
+        size = np.where(of_v, math.hypot(path.alpha(s), path.sigma(s)), np.where(of_f, path.alpha(s), 0.0))
+        return np.where(from_point, path.alpha(s) * C + path.sigma(s) * N, size)
 
     def evaluate(sigma: float, x: np.ndarray) -> np.ndarray:
         """The x0 that makes each claim's quantity the wanted polynomial. Where λ is infinite no polynomial has a value, and no claim of
@@ -180,6 +258,12 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
         for form, here in by_form.items():
             if here.any() and path.alpha(sigma) > 0:
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
+        if way is not None and of_f.any() and path.alpha(sigma) > 0:  # f = e^{∫s} (g + B), x0 = (1-l) y - f
+            l = way.curves[0].value(np.array([lam]))[0, 0]  # noqa: E741
+            for i, (claim, _) in enumerate(cases):
+                if of_f[i] and sigma in claim.nodes:
+                    _, to_s, drift, _ = _along(way, path.half_logsnr(claim.sigma_from), lam)
+                    wanted[i] = (1 - l) * x[i] / path.alpha(sigma) - math.exp(to_s) * (wanted[i] + drift)
         return wanted
 
     def restore(state: str, s: float, position: int) -> None:
@@ -197,7 +281,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
             at[arrivals[position].register] = arrivals[position].sigma_to
         for i in ends.get(position, ()):
             claim, k = cases[i]
-            want, got = _expected(path, claim, k), registers.get(claim.register, unwritten)[i]
+            want, got = _expected(path, claim, k, way), registers.get(claim.register, unwritten)[i]
             allowed = TOLERANCE * max(1.0, abs(want), path.sigma(claim.sigma_from)) + noise.get(claim.register, zero)[i]
             if not abs(got - want) <= allowed:
                 raise TapeError(
@@ -224,6 +308,6 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
             if len(known) < len(record.terms) and position >= claims[0].first:
                 raise TapeError(f"{tape.solver}: the step to {claims[0].sigma_to:g} or one after it reads what was written long before")
             registers[record.dst], noise[record.dst] = (
-                sum((w * registers[name] for name, w in known), zero),
+                sum((w * registers[name] for name, w in known), zero + record.bias),
                 sum((abs(w) * (ROUNDING * np.abs(registers[name]) + noise[name]) for name, w in known), zero),
             )

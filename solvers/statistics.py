@@ -17,18 +17,21 @@ KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many a
 
 
 class Curve:
-    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,); constant outside, so its slope is 0 at both ends.
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Constant before the first; after the last it goes to `beyond`
+    (None: it stays constant) like e^{-2λ}.
 
     C¹ because a piecewise linear l would hold a third-order solver at order 2.
     """
 
-    def __init__(self, knots, values):
+    def __init__(self, knots, values, beyond: float | None = None):
         self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
         width = np.diff(self.knots)
         width = width.reshape(-1, *[1] * (self.values.ndim - 1))
         rise = np.diff(self.values, axis=0) / width
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
+        self.excess = np.zeros_like(self.values[-1]) if beyond is None else self.values[-1] - beyond
+        slopes[-1] = -2 * self.excess
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
@@ -44,23 +47,31 @@ class Curve:
 
     def value(self, lam):
         """At λ (m,): (m, bins)."""
-        part, t, _ = self._locate(np.asarray(lam, dtype=np.float64))
+        part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
-        return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
+        return c[0] + t * (c[1] + t * (c[2] + t * c[3])) + self.excess * np.expm1(-2 * np.maximum(outside, 0))
 
     def slope(self, lam):
         """d/dλ at λ (m,): (m, bins)."""
         lam = np.asarray(lam, dtype=np.float64)
         part, t, outside = self._locate(lam)
         c = [p[part] for p in self.parts]
-        return np.where(outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), 0.0)
+        return np.where(
+            outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), np.where(outside > 0, -2 * self.excess * np.exp(-2 * outside), 0.0)
+        )
 
     def primitive(self, lam):
         """The integral from the first knot to λ (m,): (m, bins)."""
         part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
         inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
-        return inner + outside * np.where(outside > 0, self.values[-1], self.values[0])
+        after = np.maximum(outside, 0)
+        return (
+            inner
+            + np.minimum(outside, 0) * self.values[0]
+            + after * (self.values[-1] - self.excess)
+            - self.excess * np.expm1(-2 * after) / 2
+        )
 
 
 class _Gaussian:
@@ -82,6 +93,10 @@ class Statistics:
 
     `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
+
+    Before the first knot all stay as they are. Behind the last, `tail` "decay" lets l go to 0, s to -2 and b to 0 like e^{-2λ}: where the
+    data have a density, ε = -σ ∇log p and u = e^{-λ} ε falls like e^{-2λ}. So λ = ∞, σ = 0, is reached by an ordinary step. "constant" is
+    for l = 1, s = 0 or l = 0, s = -1, the statistics that make DPM-Solver++ and DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
 
@@ -92,6 +107,7 @@ class Statistics:
     b: np.ndarray
     label: str = ""
     data_std: float = 0.0
+    tail: str = "decay"
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -102,7 +118,9 @@ class Statistics:
         axes = self.l.ndim - 1
         fits = axes >= 1 if self.kind == "element" else axes == KINDS[self.kind]
         if not fits or self.lam.ndim != 1 or not (self.lam.shape == self.l.shape[:1]) or not (self.l.shape == self.s.shape == self.b.shape):
-            raise ValueError(f"Statistics of kind {self.kind} have knots {self.lam.shape}, l {self.l.shape}, s {self.s.shape}, b {self.b.shape}.")
+            raise ValueError(
+                f"Statistics of kind {self.kind} have knots {self.lam.shape}, l {self.l.shape}, s {self.s.shape}, b {self.b.shape}."
+            )
         if len(self.lam) < 2 or not (np.diff(self.lam) > 0).all():
             raise ValueError("The knots of statistics must be two or more rising values of λ.")
         if not all(np.isfinite(a).all() for a in (self.lam, self.l, self.s, self.b)):
@@ -114,7 +132,7 @@ class Statistics:
         between -1 (what DPM-Solver assumes) and 0 (DPM-Solver++)."""
         if not 0 < data_std < math.inf:
             raise ValueError(f"data_std is {data_std!r}; type a number above 0, 1 for normalised latents.")
-        knots = np.linspace(-8.0, 8.0, 2)
+        knots = np.array([-8.0, 4.0])
         same = np.ones(2)
         l = 1 / (1 + data_std**2 * np.exp(2 * knots))  # noqa: E741
         return Statistics("scalar", knots, l, s * same, 0 * same, f"closed form, data_std {data_std:g}, s {s:g}", data_std)
@@ -127,7 +145,7 @@ class Statistics:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of kind, knots and values."""
-        code = hashlib.sha256(f"{self.kind} {self.l.shape} {self.data_std!r}".encode())
+        code = hashlib.sha256(f"{self.kind} {self.l.shape} {self.data_std!r} {self.tail}".encode())
         for a in (self.lam, self.l, self.s, self.b):
             code.update(np.ascontiguousarray(a).tobytes())
         return code.hexdigest()
@@ -137,14 +155,15 @@ class Statistics:
         if self.data_std:
             return self
         flat = (a.reshape(len(self.lam), -1)[:, which] for a in (self.l, self.s, self.b))
-        return Statistics("element", self.lam, *flat)
+        return Statistics("element", self.lam, *flat, tail=self.tail)
 
     @functools.cached_property
     def curves(self) -> tuple:
         """(l, s, b) as functions of λ over flat bins."""
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
-        first = _Gaussian(self.data_std) if self.data_std else Curve(self.lam, flat[0])
-        return first, Curve(self.lam, flat[1]), Curve(self.lam, flat[2])
+        ends = (0.0, -2.0, 0.0) if self.tail == "decay" else (None, None, None)
+        l, s, b = (Curve(self.lam, a, end) for a, end in zip(flat, ends, strict=True))  # noqa: E741
+        return _Gaussian(self.data_std) if self.data_std else l, s, b
 
     @functools.cached_property
     def has_bias(self) -> bool:

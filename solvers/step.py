@@ -5,6 +5,7 @@ The exact solution from s to t (DPM-Solver++, arXiv 2211.01095, eq. 8; DPM-Solve
     x_t = σ_t/σ_s x_s + α_t ∫_0^h e^{τ-h} x0(λ_s+τ) dτ              form "x0"
     x_t = α_t/α_s x_s - α_t σ_s/α_s ∫_0^h e^{-τ} ε(λ_s+τ) dτ        form "eps"
     x_t = G_t/G_s x_s - G_t ∫_0^h sinφ cosφ v(λ_s+τ) dτ            form "v"
+    DPM-Solver-v3's, with statistics of the model: see `v3`          form "f"
 
 with G² = α² + σ², tanφ = σ/α = e^{-λ} and v = cosφ ε - sinφ x0 (v-prediction, arXiv 2202.00512, appendix D: dx/dφ = v where G = 1).
 For data of unit variance and no other structure v is 0 where x0 and ε are not: the third form integrates that much exactly. It is
@@ -30,17 +31,19 @@ import numpy as np
 
 from .path import Path
 from .phi import data_moment, noise_moment
+from .tape import Coefficient, Field
+from .v3 import raw_to_newton
 
 POWER, FLOOR = 0.6, 0.03
-FORM = {"dpmsolver++": "x0", "dpmsolver": "eps", "dpmsolver-v": "v"}
+FORM = {"dpmsolver++": "x0", "dpmsolver": "eps", "dpmsolver-v": "v", "dpmsolver-v3": "f"}
 CHOICES: dict[str, tuple[object, ...]] = {
     "algorithm": tuple(FORM),
     "order": (1, 2, 3, 4),
     "method": ("multistep", "singlestep", "singlestep_fixed"),
-    "solver_type": ("dpmsolver", "taylor", "official", "bh1", "official_taylor"),
+    "solver_type": ("dpmsolver", "taylor", "official", "bh1", "official_taylor", "pseudo"),
     "start": ("corrected", "official", "extra"),
     "final_rule": ("smooth", "official", "none"),
-    "corrector": ("none", "unipc", "official"),
+    "corrector": ("none", "unipc", "official", "v3", "v3_pseudo"),
     "noise_rule": ("sde", "ancestral", "renoise", "renoise_flow"),
 }
 
@@ -62,8 +65,8 @@ def check_options(**options: object) -> None:
 
 def check_noise(algorithm: str, eta: float, noise_rule: str, rising: bool) -> None:
     """One ValueError sentence where noise cannot be added as asked."""
-    if eta and algorithm == "dpmsolver-v":
-        raise ValueError(f"eta is {eta:g}, but algorithm dpmsolver-v has no SDE form; set eta to 0, or algorithm to dpmsolver++.")
+    if eta and algorithm in ("dpmsolver-v", "dpmsolver-v3"):
+        raise ValueError(f"eta is {eta:g}, but algorithm {algorithm} has no SDE form; set eta to 0, or algorithm to dpmsolver++.")
     if eta and rising:
         raise ValueError(f"eta is {eta:g}, but the sigmas rise: an image is encoded without new noise, so set eta to 0.")
     if eta > 1 and noise_rule != "sde":
@@ -76,10 +79,10 @@ def is_open(path: Path, s: float) -> bool:
 
 
 def form_of(algorithm: str, path: Path, s: float, t: float) -> str:
-    """The form of a step. From an open end x holds no data and every form takes the same first-order step on x0; "v" also to σ = 0 or
-    to pure noise."""
+    """The form of a step. From an open end x holds no data and every form takes the same first-order step on x0; "v" also to σ = 0,
+    "v" and "f" to pure noise."""
     form = FORM[algorithm]
-    return "x0" if is_open(path, s) or (form == "v" and (path.sigma(t) == 0 or path.alpha(t) == 0)) else form
+    return "x0" if is_open(path, s) or (form == "v" and path.sigma(t) == 0) or (form in ("v", "f") and path.alpha(t) == 0) else form
 
 
 def value(path: Path, form: str, s: float) -> tuple[float, float]:
@@ -151,8 +154,8 @@ def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[fl
     `rule`: "taylor" integrates exactly. "dpmsolver" takes N_1 of two nodes by its value in the middle of the step, as the papers'
     second-order solvers of that type do (UniPC's B(h) = e^h - 1); "bh1" takes its slope's integral as h²/2 (UniPC's B(h) = h).
     "official" is "dpmsolver", with the second derivative of order 3 at half its weight as the official multistep code has it (its
-    third-order update lacks a factor 2, which makes it order 2), "official_taylor" is "taylor" with that; for parity only. Form "v"
-    knows "taylor" only.
+    third-order update lacks a factor 2, which makes it order 2), "official_taylor" is "taylor" with that; for parity only. "pseudo" puts
+    τ^k in the place of N_k, as DPM-Solver-v3's pseudo-order methods do. Form "v" knows "taylor" only.
     """
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
     if form == "v":
@@ -166,17 +169,11 @@ def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[fl
     else:
         scale = -path.sigma(t)
         raw = [rate * path.alpha(t) * path.sigma(s) / path.alpha(s) * noise_moment(k, h) for k in range(len(nodes))]
-    if len(nodes) == 2 and not rule.endswith("taylor"):
+    if len(nodes) == 2 and not rule.endswith(("taylor", "pseudo")):
         raw[1] = scale * h * h / 2 if rule == "bh1" else raw[0] * h / 2
     if len(nodes) == 3 and rule.startswith("official"):
         raw[2] /= 2
-    moments, polynomial = [], [1.0]  # N_k in powers of τ = λ - λ_s, lowest first
-    for node in nodes:
-        moments.append(sum(c * m for c, m in zip(polynomial, raw, strict=False)))
-        if len(moments) < len(nodes):
-            a = lam_s - path.half_logsnr(node)
-            polynomial = [a * low + high for low, high in zip([*polynomial, 0.0], [0.0, *polynomial], strict=True)]
-    return moments
+    return raw if rule == "pseudo" else raw_to_newton(raw, [lam_s - path.half_logsnr(n) for n in nodes[:-1]])
 
 
 def node_weights(
@@ -194,8 +191,15 @@ def node_weights(
     return [w * damping(path, form, n) for w, n in zip(weights, nodes, strict=True)]
 
 
-def terms_of(state: str, state_factor: float, values: Sequence[str], weights: Sequence[float]) -> tuple[tuple[str, float], ...]:
+def coefficient(w: float | np.ndarray) -> Coefficient:
+    """A weight as a tape's coefficient: a number unless it differs over bins."""
+    return Field(w) if isinstance(w, np.ndarray) and w.size > 1 else float(np.ravel(w)[0])
+
+
+def terms_of(
+    state: str, state_factor: float | np.ndarray, values: Sequence[str], weights: Sequence[float] | Sequence[np.ndarray]
+) -> tuple[tuple[str, Coefficient], ...]:
     """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
-    least = 1e-13 * max(abs(w) for w in (state_factor, *weights))
     pairs = [(state, state_factor), *zip(values, weights, strict=True)]
-    return tuple((name, w) for name, w in pairs if abs(w) > least)
+    sizes = [float(np.abs(w).max()) for _, w in pairs]
+    return tuple((name, coefficient(w)) for (name, w), size in zip(pairs, sizes, strict=True) if size > 1e-13 * max(sizes))

@@ -1,14 +1,28 @@
 """The tape: a run of a solver as a short program over named registers, with a proof that its coefficients are right.
 
 A planner writes it from (path, sigmas, options) in float64, on the host, without a model; `execute` runs it. Registers are free
-names; "x" is the state. Coefficients are Python floats, which keep the arrays' own precision under torch, NumPy and JAX.
+names; "x" is the state. Coefficients are Python floats, which keep the arrays' own precision under torch, NumPy and JAX; only
+DPM-Solver-v3 has a `Field`, one value for each bin of its statistics.
 """
 
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+import numpy as np
+
 from .path import PATHS
+from .statistics import Statistics
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Field:
+    """A coefficient that differs over the bins of the tape's statistics: float64 (bins,), flat."""
+
+    values: np.ndarray
+
+
+Coefficient = float | Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +36,11 @@ class Eval:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """dst = Σ coefficient·register."""
+    """dst = Σ coefficient·register + bias."""
 
     dst: str
-    terms: tuple[tuple[str, float], ...]
+    terms: tuple[tuple[str, Coefficient], ...]
+    bias: Coefficient = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ Record = Eval | Affine | Noise | Mark | Arrive
 class Claim:
     """What records[first:last] must do to the state, as the planner states it; `proof.check` tests the records against it.
 
-    From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0", "eps" or "v") the Newton
+    From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0", "eps", "v" or "f") the Newton
     polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
     `eta` is the rate of the SDE (0: the ODE), which also says how much noise the records add; rule "renoise" has no evaluations: it
     scales the data and adds the noise that is missing at sigma_to.
@@ -92,7 +107,8 @@ class Claim:
 class Tape:
     """A planned run. `records` is the program, `claims` what its parts promise, `solver` and `options` say where it came from.
 
-    `notes` are sentences on options that could not act as asked, for the host to show.
+    `notes` are sentences on options that could not act as asked, for the host to show. With `statistics` of more than one bin the registers
+    of a run live where their bins do: see `basis`.
     """
 
     solver: str
@@ -102,6 +118,7 @@ class Tape:
     claims: tuple[Claim, ...]
     options: tuple[tuple[str, object], ...] = ()
     notes: tuple[str, ...] = ()
+    statistics: Statistics | None = None
 
     @property
     def evaluations(self) -> int:
@@ -142,7 +159,7 @@ class Tape:
         lines += [f"  {k} = {v}" for k, v in self.options]
         for before, c in zip((None, *self.claims), self.claims, strict=False):
             last = next(r for r in reversed(self.records[c.first : c.last]) if isinstance(r, Affine))
-            weights = "  ".join(f"{name} {w:+.6g}" for name, w in last.terms)
+            weights = "  ".join(f"{name} {_shown(w)}" for name, w in last.terms)
             step = f"{c.sigma_from:10.5g} -> {c.sigma_to:<10.5g} λ {lam(c.sigma_from):+8.3f} -> {lam(c.sigma_to):+8.3f}"
             again = "  (the same step, corrected)" if before and before.sigma_to == c.sigma_to and c.register == "x" else ""
             lines.append(f"{step}  order {c.order:.2f}  {weights}{again}")
@@ -158,9 +175,9 @@ class Tape:
             "path": self.path,
             "options": dict(self.options),
             "sigmas": self.sigmas,
-            "records": [{"op": type(r).__name__, **asdict(r)} for r in self.records],
+            "records": [{"op": type(r).__name__, **_plain(r)} for r in self.records],
             "steps": [asdict(c) | {"order": c.order} for c in self.claims],
-        }
+        } | ({"statistics": self.statistics.digest} if self.statistics else {})
         return json.dumps(body, allow_nan=False) if math.isfinite(max(self.sigmas, default=0.0)) else json.dumps(_named(body))
 
     @property
@@ -169,6 +186,23 @@ class Tape:
         import hashlib
 
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _shown(w: Coefficient) -> str:
+    return f"{w.values.min():+.4g}…{w.values.max():+.4g}" if isinstance(w, Field) else f"{w:+.6g}"
+
+
+def _plain(record: Record) -> dict[str, object]:
+    """A record for JSON: a Field as the SHA-256 of its values, a bias only where there is one."""
+    import hashlib
+
+    def plain(w: Coefficient) -> object:
+        return {"bins": w.values.size, "sha256": hashlib.sha256(w.values.tobytes()).hexdigest()} if isinstance(w, Field) else w
+
+    if not isinstance(record, Affine):
+        return asdict(record)
+    out: dict[str, object] = {"dst": record.dst, "terms": [(name, plain(w)) for name, w in record.terms]}
+    return out if record.bias == 0.0 else out | {"bias": plain(record.bias)}
 
 
 def _named(value: object) -> object:

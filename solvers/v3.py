@@ -21,6 +21,7 @@ from .path import Path
 from .statistics import Statistics
 
 POINTS = 10
+FAR = 40.0  # e^{-40} is nothing in float64: how far behind the last knot, or behind s, λ = ∞ lies for the integrals
 
 
 @functools.cache
@@ -47,6 +48,8 @@ class Way:
 
     def __init__(self, statistics: Statistics, lam_s: float, lam_t: float):
         l, s, b = statistics.curves  # noqa: E741
+        if math.isinf(lam_t):
+            lam_t = max(lam_s, statistics.lam[-1]) + FAR
         ends = panels(statistics, lam_s, lam_t)
         nodes, weights, integrate = gauss()
         width = np.diff(ends)[:, None]
@@ -87,6 +90,12 @@ def _way(statistics: Statistics, lam_s: float, lam_t: float) -> Way:
     return Way(statistics, lam_s, lam_t)
 
 
+def mean_distance(statistics: Statistics, lam_s: float) -> float:
+    """The mean of τ under the weight of the step from λ_s to σ = 0, median over bins."""
+    (whole, first), _ = _way(statistics, lam_s, math.inf).moments(2)
+    return float(np.median(first / whole))
+
+
 def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
     """Integrals of N_0, N_1, … = Π (τ + offset_j) from those of 1, τ, τ², …"""
     out, polynomial = [], [1.0]
@@ -101,10 +110,10 @@ def node_weights(
 ) -> tuple[list[np.ndarray], np.ndarray | float]:
     """(factors of the stored f at `nodes`, newest first; bias), each term of the Newton form of g scaled by its fade. Rules as in
     `step.newton_moments`; "pseudo" (the paper's pseudo-order method, appendix C) puts τ^k in the place of N_k."""
-    lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
+    lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)  # h = ∞ to σ = 0
     lams = [path.half_logsnr(n) for n in nodes]
     raw, drift = _way(statistics, lam_s, lam_s + h).moments(len(nodes))
-    if rule == "dpmsolver" and len(nodes) == 2:
+    if rule == "dpmsolver" and len(nodes) == 2 and h < math.inf:
         raw[1] = raw[0] * h / 2
     moments = raw if rule == "pseudo" else raw_to_newton(raw, [lam_s - lam for lam in lams])
     of_g = [np.zeros_like(raw[0]) for _ in nodes]
