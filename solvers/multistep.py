@@ -43,7 +43,6 @@ from .step import (
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
 from .unipc import official_corrector_weights
 
-
 V3_TYPES = ("dpmsolver", "taylor", "pseudo")  # what solver_type may be with algorithm dpmsolver-v3
 
 
@@ -305,7 +304,7 @@ class _Plan:
     def _extra_start(self) -> None:
         """The first p-1 steps taken again from the start with the polynomial through their p nodes, the evaluations there made again
         p-2 times: each round makes them better by one order of h, until the last states are of order p + 1."""
-        path, form, p = self.path, FORM[self.algorithm], self.order
+        form, p = FORM[self.algorithm], self.order
         nodes, prefix = self.sigmas[:p], "d" if form == "x0" else "v"
         goals = [(j, True) for _ in range(p - 2) for j in range(1, p)] + [(p - 1, False)]
         for j, again in goals:

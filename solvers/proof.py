@@ -24,8 +24,8 @@ from dataclasses import replace
 import numpy as np
 
 from .path import PATHS, Path
-from .step import FLOOR, POWER
 from .statistics import Statistics
+from .step import FLOOR, POWER
 from .structure import ROUNDING, check_structure, kept
 from .tape import Affine, Arrive, Claim, Eval, Field, Tape, TapeError
 

@@ -9,8 +9,9 @@ import pytest
 
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
-    {"path", "phi", "arrays", "notes"},
-    {"schedule", "step", "tape", "threshold", "noise", "stepsize", "official_schedule"},
+    {"path", "phi", "arrays", "notes", "statistics"},
+    {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
+    {"step", "basis"},
     {"structure"},
     {"proof"},
     {"*planner"},
@@ -25,7 +26,7 @@ LAYERS = [
     {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
-EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays"}
+EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays", "basis"}
 # Nothing that runs in a user's host opens a connection or starts a program.
 FORBIDDEN = {
     "socket",
