@@ -22,10 +22,10 @@ FAMILY: dict[str, dict[str, object]] = {
     "dpm_fast": {"algorithm": "dpmsolver", "order": 3, "method": "singlestep"},
     "dpm_adaptive": {"algorithm": "dpmsolver", "order": 3, "method": "adaptive"},  # the one that is no tape: see `adaptive`
     "unipc": {"algorithm": "dpmsolver++", "order": 2, "corrector": "unipc"},
-    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2},
     "dpmpp_2m_sde": {"algorithm": "dpmsolver++", "order": 2, "start": "official", "eta": 1.0},
     "dpmpp_3m_sde": {"algorithm": "dpmsolver++", "order": 3, "start": "official", "eta": 1.0},
     "dpmpp_sde": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep_fixed", "eta": 1.0, "noise_rule": "ancestral"},
+    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2},
 }
 
 

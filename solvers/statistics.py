@@ -31,7 +31,8 @@ class Curve:
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
         self.excess = np.zeros_like(self.values[-1]) if beyond is None else self.values[-1] - beyond
-        slopes[-1] = -2 * self.excess
+        steepest = 3 * np.abs(rise[-1])  # so that the last part has no bump of its own; then C¹ ends at the last knot
+        slopes[-1] = np.clip(-2 * self.excess, -steepest, steepest)
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
