@@ -44,8 +44,14 @@ SOCKETS = {
     "SaveImage": ([("images", "IMAGE")], []),
     "PreviewImage": ([("images", "IMAGE")], []),
     "MarkdownNote": ([], []),
-    "DPMSolverSamplerExt": ([], [("sampler", "SAMPLER")]),
-    "DPMSolverSamplerAdvancedExt": ([], [("sampler", "SAMPLER")]),
+    "DPMSolverSamplerExt": ([("ems", "DPM_EMS")], [("sampler", "SAMPLER")]),
+    "DPMSolverSamplerAdvancedExt": ([("ems", "DPM_EMS")], [("sampler", "SAMPLER")]),
+    "DPMSolverCalibrateExt": (
+        [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")],
+        [("ems", "DPM_EMS"), ("file", "STRING")],
+    ),
+    "DPMSolverEMSInfoExt": ([("ems", "DPM_EMS")], [("plot", "IMAGE"), ("summary", "STRING")]),
+    "PreviewAny": ([("source", "*")], []),
     "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
     "EmojiDemoModel": ([], [("model", "MODEL")]),
     "EmojiDemoPrompt": ([], [("conditioning", "CONDITIONING")]),
@@ -56,14 +62,20 @@ SOCKETS = {
 SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]
 SDE_WIDGETS = [
     *("dpmsolver++", 2, "multistep", "dpmsolver", "official", "smooth", "none", 1.0, 1.0, "sde", 0.0, 0.0),
-    *("off", 0.995, 1.0, 0.05, 0.0078, 0.0, 1000),
+    *("off", 0.995, 1.0, 0.05, 0.0078, 0.0, 1000, 1.0, "full"),
 ]
+V3_WIDGETS = ["dpm_solver_v3", *SAMPLER_WIDGETS[1:]]
 MANUAL = "14.6, 6.5, 2.9, 1.3, 0.5, 0"
 
 
 def scheduler_widgets(steps: int, final: str = "zero") -> list:
     """Those of DPM-Solver Scheduler (ext): the auto schedule."""
     return ["auto", steps, 1.0, 0.0, 0.0, MANUAL, final]
+
+
+def calibrate_widgets(cfg: float, name: str) -> list:
+    """Those of Calibrate DPM-Solver-v3 (ext), at their defaults but for the guidance and the file's name."""
+    return [cfg, 24, 36, 1, "radial", 0, name]
 
 
 class Canvas:
@@ -93,7 +105,7 @@ class Canvas:
         for name, (source, slot) in links.items():
             index = [i["name"] for i in node["inputs"]].index(name)
             number = len(self.links) + 1
-            self.links.append([number, source["id"], slot, node["id"], index, node["inputs"][index]["type"]])
+            self.links.append([number, source["id"], slot, node["id"], index, source["outputs"][slot]["type"]])
             node["inputs"][index]["link"] = number
             source["outputs"][slot]["links"].append(number)
         self.nodes.append(node)
@@ -197,6 +209,34 @@ def emoji_edit() -> Canvas:
     return canvas
 
 
+def v3(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, cfg: float) -> dict:
+    """From column x on: calibration, its picture, and the SamplerCustom that samples with it, which is returned."""
+    model, positive, negative, latent = base
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+    measured = canvas.add("DPMSolverCalibrateExt", (x, 0), (320, 290), calibrate_widgets(cfg, canvas.name), **wires)
+    info = canvas.add("DPMSolverEMSInfoExt", (x, 340), (320, 50), ems=(measured, 0))
+    canvas.add("PreviewImage", (x, 440), (700, 560), title="The statistics", images=(info, 0))
+    canvas.add("PreviewAny", (x + 760, 530), (300, 470), title="What they were made for", source=(info, 1))
+    sampler = canvas.add("DPMSolverSamplerExt", (x + 380, 0), (320, 210), V3_WIDGETS, ems=(measured, 0))
+    sigmas = canvas.add("DPMSolverSchedulerExt", (x + 380, 250), (320, 190), scheduler_widgets(steps), model=(model, 0))
+    return canvas.add(
+        "SamplerCustom", (x + 760, 0), (300, 480), [True, 20260, "fixed", cfg], sampler=(sampler, 0), sigmas=(sigmas, 0), **wires
+    )
+
+
+def emoji_v3() -> Canvas:
+    canvas = Canvas("emoji_dpm_v3")
+    note = (
+        "**Calibrate** measures the model once (a minute or two on a CPU), saves the statistics under `models/dpm_ems`, and costs nothing "
+        "the next time. **dpm_solver_v3** then paints with them, here in 6 steps. Cancel keeps what is measured."
+    )
+    base = emoji_base(canvas, note)
+    sampled = v3(canvas, 330, base, 6, 2.5)
+    decoded = canvas.add("EmojiDemoDecode", (1450, 0), (230, 60), [8], samples=(sampled, 0))
+    canvas.add("SaveImage", (1450, 110), (480, 480), ["emoji_v3"], images=(decoded, 0))
+    return canvas
+
+
 def checkpoint_base(canvas: Canvas, note: str, empty: bool = True) -> tuple[dict, dict, dict, dict]:
     """Checkpoint, two prompts and, if `empty`, a latent of any Stable Diffusion model."""
     loader = canvas.add("CheckpointLoaderSimple", (0, 0), (320, 100), ["v1-5-pruned-emaonly.safetensors"])
@@ -275,6 +315,19 @@ def checkpoint_edit() -> Canvas:
     return canvas
 
 
+def checkpoint_v3() -> Canvas:
+    canvas = Canvas("dpm_v3")
+    note = (
+        "Choose your checkpoint. **Calibrate** measures it once for this CFG (the log says the cost), saves the statistics under "
+        "`models/dpm_ems`, and costs nothing the next time. **dpm_solver_v3** paints with them in few steps."
+    )
+    base = checkpoint_base(canvas, note)
+    sampled = v3(canvas, 760, base, 8, 7.0)
+    decoded = canvas.add("VAEDecode", (1880, 0), (210, 50), samples=(sampled, 0), vae=(base[0], 2))
+    canvas.add("SaveImage", (1880, 110), (480, 480), ["dpm_v3"], images=(decoded, 0))
+    return canvas
+
+
 TEMPLATES = (
     (EMOJI, emoji_ksampler),
     (EMOJI, emoji_nodes),
@@ -283,6 +336,8 @@ TEMPLATES = (
     (EXTENSION, checkpoint_nodes),
     (EXTENSION, checkpoint_sde),
     (EXTENSION, checkpoint_edit),
+    (EMOJI, emoji_v3),
+    (EXTENSION, checkpoint_v3),
 )
 # What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. Of an edit the
 # first row is the original, the others what it becomes.

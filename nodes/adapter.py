@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -10,11 +11,12 @@ from tqdm.auto import tqdm
 from ..solvers.arrays import widened
 from ..solvers.path import FLOW, PATHS, VE, Path, rising
 from ..solvers.presets import plan
-from ..solvers.schedule import TimeMap, table_map
+from ..solvers.schedule import TimeMap, sd_time_map, table_map
 from ..solvers.tape import Noise, Tape
 
 log = logging.getLogger("dpm_solver_ext")
 THRESHOLDING = ("off", "dynamic", "dynamic_in_latent_space")
+CORRECTOR_RANGE = ("full", "half")
 _told: set[str] = set()
 
 
@@ -39,8 +41,40 @@ def time_map_of(model_sampling) -> TimeMap | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> Tape:
+def _cached_plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> Tape:
     return plan(PATHS[path], sigmas, **dict(options))  # type: ignore[arg-type]
+
+
+def _plan(path: Path, sigmas: tuple[float, ...], options: dict[str, Any]) -> Tape:
+    """The tape, kept for the next run unless its coefficients take much memory, as with statistics for each element."""
+    statistics = options.get("statistics")
+    if statistics is not None and statistics.l[0].size > 10_000:
+        return plan(path, sigmas, **options)
+    return _cached_plan(path.name, sigmas, tuple(sorted(options.items())))
+
+
+def _of_model(options: dict[str, Any], model_sampling) -> dict[str, Any]:
+    """`options` for `plan`: "half" of the corrector's range ends where the model's time is one half (arXiv 2310.13268, appendix)."""
+    options = dict(options)
+    if (reach := options.pop("corrector_range", "full")) not in CORRECTOR_RANGE:
+        raise ValueError(f"corrector_range is {reach!r}; choose one of {', '.join(CORRECTOR_RANGE)}.")
+    if reach == "half":
+        options["corrector_range"] = (0.0, (time_map_of(model_sampling) or sd_time_map())(0.5))
+    return options
+
+
+def _warn_foreign(statistics, guider) -> None:
+    """One warning where statistics were made for another model or another use of it than this run's."""
+    patcher = getattr(guider, "model_patcher", None)
+    if statistics is None or not statistics.metadata or patcher is None:
+        return
+    from .ems_model import describe, differences, guidance_of
+
+    made, now = differences(statistics.metadata, describe(patcher, guidance_of(guider)))
+    if made:
+        tell(
+            f"the statistics {statistics.label} were made for {made}, but this run has {now}; calibrate for this use, or expect less of it."
+        )
 
 
 def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
@@ -64,7 +98,8 @@ def sample(
     """Run one solver as a ComfyUI sampler function.
 
     `model(x, sigma, **extra_args)` returns the data prediction; x (batch, ...) is in the host's scaling, `sigmas` (steps + 1,) falls, or
-    rises to encode an image. `options` are those of `solvers.presets.plan`, or with method "adaptive" of `solvers.adaptive`.
+    rises to encode an image. `options` are those of `solvers.presets.plan` (corrector_range: "full" or "half"), or with
+    method "adaptive" of `solvers.adaptive`.
     `noise_sampler(sigma, sigma_next)`, as in k-diffusion, replaces our own noise, which is addressed by extra_args["seed"] and the
     interval. `thresholding` clips predictions of pixels (`solvers.threshold`); where the mask keeps the picture it does not act.
 
@@ -86,12 +121,13 @@ def sample(
     extra_args = extra_args or {}
     project = _project(base, x, extra_args.get("denoise_mask"), thresholding, threshold_ratio, threshold_max)
     is_adaptive = options.get("method") == "adaptive"
-    tape = None if is_adaptive else _plan(path.name, levels, tuple(sorted(options.items())))
+    tape = None if is_adaptive else _plan(path, levels, _of_model(options, base.model_sampling))
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
             "latent_image or noise holds NaN or infinite values; check the node that made it (a VAE in fp16 is the usual one)."
         )
     _warn_outside(base.model_sampling, path, levels)
+    _warn_foreign(options.get("statistics"), model.inner_model)
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
 
     def denoise(state, sigma):

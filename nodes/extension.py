@@ -9,8 +9,9 @@ from comfy_api.latest import ComfyExtension, io
 from ..solvers import schedule as schedules
 from ..solvers.presets import FAMILY, PRESETS
 from ..solvers.step import CHOICES
-from .adapter import THRESHOLDING, sample
-from .options import METHODS, prepare
+from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample
+from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
+from .options import DATA_STD, METHODS, V3, prepare
 from .schedules import FINAL, levels, of_model
 
 SOLVERS = PRESETS | FAMILY
@@ -31,10 +32,12 @@ class DPMSolverSamplerExt(io.ComfyNode):
                     "auto: the best we measured, with the auto schedule; start here. dpmpp_2m, dpmpp_3m: what you know by that name, right "
                     "on flow models too. unipc: few steps and little guidance. dpmpp_2s, dpmpp_3s, dpm_fast: remember nothing, for models "
                     "that jump; one model call a step. dpm_adaptive: as many calls as its tolerance asks. dpmpp_2m_sde, dpmpp_3m_sde, "
-                    "dpmpp_sde (two calls a step): add fresh noise, 20 steps and more. custom: the widgets below act.")),
+                    "dpmpp_sde (two calls a step): add fresh noise, 20 steps and more. dpm_solver_v3: few steps on a model that was "
+                    "calibrated, see ems. custom: the widgets below act.")),
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver++", tooltip=(
                     "Custom only. dpmsolver++ predicts the image, the papers' choice with CFG; dpmsolver predicts the noise, for CFG near "
-                    "1; dpmsolver-v, which auto uses, lies between them and suits both.")),
+                    "1; dpmsolver-v, which auto uses, lies between them and suits both; dpmsolver-v3 follows statistics of the model: "
+                    "see ems.")),
                 io.Int.Input("order", default=2, min=1, max=3, tooltip=(
                     "Custom only. How many model calls each step learns from. 2 is safe at any step count, 3 pays from about 10 steps "
                     "(with "
@@ -53,17 +56,25 @@ class DPMSolverSamplerExt(io.ComfyNode):
                 io.Combo.Input("final_rule", options=list(CHOICES["final_rule"]), default="smooth", tooltip=(
                     "Custom only, for multistep. smooth lowers the order where a step is far longer than the one before, as at the end of "
                     "the normal schedule; official lowers it below 10 steps only; none never does: the pure formula.")),
+                Ems.Input("ems", optional=True, tooltip=(
+                    "Statistics of this model for preset dpm_solver_v3 (or custom with algorithm dpmsolver-v3), from Calibrate "
+                    "DPM-Solver-v3 (ext) or Load EMS (ext). Without them closed-form ones are used.")),
             ],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, preset, algorithm, order, method, solver_type, start, final_rule) -> io.NodeOutput:
+    def execute(cls, preset, algorithm, order, method, solver_type, start, final_rule, ems=None) -> io.NodeOutput:
         if preset != "custom" and preset not in SOLVERS:
             raise ValueError(f"preset is {preset!r}; choose one of {', '.join([*PRESETS, 'custom', *FAMILY])}.")
         if preset != "custom":
-            return io.NodeOutput(comfy.samplers.KSAMPLER(sample, dict(SOLVERS[preset])))
-        options = prepare(algorithm=algorithm, order=order, method=method, solver_type=solver_type, start=start, final_rule=final_rule)
+            options = dict(SOLVERS[preset])
+            if ems is not None and options["algorithm"] != V3:
+                raise ValueError(f"ems is connected, but preset is {preset}; set preset to dpm_solver_v3, or disconnect ems.")
+            return io.NodeOutput(comfy.samplers.KSAMPLER(sample, options if ems is None else {**options, "statistics": ems}))
+        options = prepare(
+            algorithm=algorithm, order=order, method=method, solver_type=solver_type, start=start, final_rule=final_rule, ems=ems
+        )
         return io.NodeOutput(comfy.samplers.KSAMPLER(sample, options))
 
 
@@ -83,7 +94,8 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
             inputs=[
                 io.Combo.Input("algorithm", options=list(CHOICES["algorithm"]), default="dpmsolver-v", tooltip=(
                     "What a step assumes to change slowly. dpmsolver++: the predicted image; for CFG of 3 and more, and for SDE. "
-                    "dpmsolver: the predicted noise; for CFG near 1. dpmsolver-v: between them, suits both; has no SDE form.")),
+                    "dpmsolver: the predicted noise; for CFG near 1. dpmsolver-v: between them, suits both; has no SDE form. dpmsolver-v3: "
+                    "what was measured on this model, see ems; multistep without noise.")),
                 io.Int.Input("order", default=2, min=1, max=4, tooltip=(
                     "How many model calls each step learns from. 1 is DDIM, 2 is safe at any step count, 3 pays from about 10 steps (with "
                     "dpmsolver-v from 5). 4 is for multistep with a corrector, from about 15 steps.")),
@@ -96,7 +108,7 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                     "Leave it, unless you match another program. dpmsolver: the papers' recommendation (bh2 of UniPC, midpoint of the SDE "
                     "samplers). taylor: integrates the slope exactly (heun of the SDE samplers). bh1: UniPC's other variant, at order 2. "
                     "official: also copies the official code's third-order weights; official_taylor: those with taylor, as the built-in "
-                    "dpmpp_3m_sde has them.")),
+                    "dpmpp_3m_sde has them. pseudo: DPM-Solver-v3's pseudo order.")),
                 io.Combo.Input("start", options=list(CHOICES["start"]), default="corrected", tooltip=(
                     "For multistep. corrected: the first step is taken again once the second model call is there, for free. official: the "
                     "papers' first-order start; take it to match other programs, and for SDE. extra: spends 2 more model calls at order 3 "
@@ -108,7 +120,7 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                 io.Combo.Input("corrector", options=list(CHOICES["corrector"]), default="unipc", tooltip=(
                     "For multistep without noise. unipc takes each step again with the model call at its end, which costs no call and "
                     "makes the result one order better: for smooth models and CFG up to about 3. official: the published vary_coeff "
-                    "variant with its fault, to compare.")),
+                    "variant with its fault, to compare. v3, v3_pseudo: those of DPM-Solver-v3's paper.")),
                 io.Float.Input("eta", default=0.0, min=0.0, max=10.0, step=0.01, round=False, tooltip=(
                     "How much of the noise is replaced by fresh noise on the way. 0: none, the picture follows from the seed's first noise "
                     "alone. 1: the SDE samplers, which hide errors of the model behind detail of their own and want 20 steps and more. "
@@ -143,6 +155,15 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                     "rejected more often.")),
                 io.Int.Input("max_evaluations", default=1000, min=3, max=100000, tooltip=(
                     "For adaptive: an error ends the run before it needs more model calls than this.")),
+                Ems.Input("ems", optional=True, tooltip=(
+                    "For algorithm dpmsolver-v3: statistics of this model, from Calibrate DPM-Solver-v3 (ext) or Load EMS (ext). Without "
+                    "them closed-form ones are used.")),
+                io.Float.Input("data_std", default=DATA_STD, min=0.01, max=100.0, step=0.01, round=False, optional=True, tooltip=(
+                    "For dpmsolver-v3 without ems: the size of the latents' values, of which the closed-form statistics follow. 1 where "
+                    "latents are normalised.")),
+                io.Combo.Input("corrector_range", options=list(CORRECTOR_RANGE), default="full", optional=True, tooltip=(
+                    "With a corrector: full lets it act in every step, half only in the half of the model's time that has less noise, as "
+                    "the paper of DPM-Solver-v3 does with strong CFG.")),
             ],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
         )  # fmt: skip
@@ -245,4 +266,7 @@ class DPMSolverExtension(ComfyExtension):
     """What ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt]
+        return [
+            DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt, DPMSolverCalibrateExt, DPMSolverLoadEMSExt,
+            DPMSolverEMSInfoExt,
+        ]  # fmt: skip

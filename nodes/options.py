@@ -6,7 +6,7 @@ from ..solvers.notes import idle
 from ..solvers.path import VE
 from ..solvers.presets import plan
 from ..solvers.step import CHOICES
-from .adapter import THRESHOLDING, tell
+from .adapter import CORRECTOR_RANGE, THRESHOLDING, tell
 
 METHODS = (*CHOICES["method"], "adaptive")
 # widget: (the methods that have it, its value that asks for nothing); another value without them is an error
@@ -17,6 +17,8 @@ NEEDS: dict[str, tuple[tuple[object, ...], object]] = {
     "r1": (("singlestep_fixed",), 0),
     "r2": (("singlestep_fixed",), 0),
 }
+V3 = "dpmsolver-v3"
+DATA_STD = 1.0  # the default of `Statistics.closed_form`
 ADAPTIVE = {"rtol": 0.05, "atol": 0.0078, "safety": 0, "max_evaluations": 1000}  # only method adaptive has these; their defaults
 
 
@@ -44,6 +46,7 @@ def prepare(**widgets: object) -> dict[str, object]:
         if options.get(name) == 0:
             del options[name]
     threshold = _threshold(options)
+    half = _statistics(options, said)
     said += idle(options).values()
     if method == "adaptive":
         for name in ("start", "final_rule", "s_noise"):
@@ -57,7 +60,32 @@ def prepare(**widgets: object) -> dict[str, object]:
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
     for sentence in said:
         tell(sentence)
-    return options | threshold
+    return options | threshold | half
+
+
+def _statistics(options: dict[str, object], said: list[str]) -> dict[str, object]:
+    """Turns the widgets of DPM-Solver-v3 into the option `statistics`, and returns what of them waits for the model."""
+    ems, std, reach = options.pop("ems", None), options.pop("data_std", DATA_STD), options.pop("corrector_range", "full")
+    is_v3, corrector = options.get("algorithm") == V3, options.get("corrector", "none")
+    if reach not in CORRECTOR_RANGE:
+        raise ValueError(f"corrector_range is {reach!r}; choose one of {', '.join(CORRECTOR_RANGE)}.")
+    if not 0 < std < float("inf"):
+        raise ValueError(f"data_std is {std:g}; type a number above 0, 1 for normalised latents.")
+    if ems is not None and not is_v3:
+        raise ValueError(f"ems is connected, but algorithm is {options.get('algorithm')}; set algorithm to {V3}, or disconnect ems.")
+    if is_v3 and ems is not None:
+        options["statistics"] = ems
+    elif is_v3 and std != DATA_STD:
+        from ..solvers.statistics import Statistics
+
+        options["statistics"] = Statistics.closed_form(std)
+    if std != DATA_STD and (ems is not None or not is_v3):
+        said.append(f"data_std is {std:g}, which acts with algorithm {V3} without ems only.")
+    if reach == "full":
+        return {}
+    if corrector == "none":
+        said.append(f"corrector_range is {reach}, but corrector is none, so there is nothing to limit.")
+    return {"corrector_range": reach}
 
 
 def _threshold(options: dict[str, object]) -> dict[str, object]:

@@ -15,6 +15,7 @@ SAMPLERS = {
     "dpmpp_2m_sde_ext": "dpmpp_2m_sde",
     "dpmpp_3m_sde_ext": "dpmpp_3m_sde",
     "dpmpp_sde_ext": "dpmpp_sde",
+    "dpm_solver_v3_ext": "dpm_solver_v3",
 }
 SCHEDULERS = {
     "dpm_auto_ext": "auto",
@@ -27,7 +28,8 @@ log = logging.getLogger("dpm_solver_ext")
 
 
 def register() -> None:
-    """Register samplers and schedulers; where the host has moved, say in one sentence what is off and leave the rest working."""
+    """Register samplers, schedulers and the folder of statistics; where the host has moved, say in one sentence what is off and leave the
+    rest working."""
     for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers)):
         try:
             add()
@@ -38,6 +40,9 @@ def register() -> None:
                 what,
                 error,
             )
+    from .ems_files import register as add_folder
+
+    add_folder()
 
 
 def _add_samplers() -> None:

@@ -18,11 +18,11 @@ ROOT = HERE.parents[1]
 OURS = ("dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext")
 SINGLESTEP = ("dpmpp_2s_ext", "dpmpp_3s_ext", "dpm_fast_ext")
 SDE = ("dpmpp_2m_sde_ext", "dpmpp_3m_sde_ext", "dpmpp_sde_ext")
-SAMPLERS = (*OURS, *SINGLESTEP, "dpm_adaptive_ext", "unipc_ext", *SDE)  # in the order of registration
+SAMPLERS = (*OURS, *SINGLESTEP, "dpm_adaptive_ext", "unipc_ext", *SDE, "dpm_solver_v3_ext")  # in the order of registration
 # argument of a test: the dropdown entries that it runs with, one a test
 GROUPS = {
     "ours": OURS,  # the measured ones, for the wide sweeps
-    "ode": (*OURS, *SINGLESTEP, "unipc_ext"),  # one model call a step, and an exact end
+    "ode": (*OURS, *SINGLESTEP, "unipc_ext", "dpm_solver_v3_ext"),  # one model call a step, and an exact end
     "sde": SDE,
     "steady": tuple(n for n in SAMPLERS if n != "dpm_adaptive_ext"),  # takes the schedule's steps, each with one callback
     "every": SAMPLERS,

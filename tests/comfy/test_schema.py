@@ -136,7 +136,7 @@ def test_promised_inputs(host, pack):
     nodes = present(host, pack)["nodes"]
     assert [(i["name"], i["type"]) for i in nodes["DPMSolverSamplerExt"]["inputs"]] == [
         ("preset", "COMBO"), ("algorithm", "COMBO"), ("order", "INT"), ("method", "COMBO"), ("solver_type", "COMBO"), ("start", "COMBO"),
-        ("final_rule", "COMBO"),
+        ("final_rule", "COMBO"), ("ems", "DPM_EMS"),
     ]  # fmt: skip
     assert [(i["name"], i["type"]) for i in nodes["DPMSolverSchedulerExt"]["inputs"]] == [
         ("schedule", "COMBO"), ("steps", "INT"), ("denoise", "FLOAT"), ("sigma_max", "FLOAT"), ("sigma_min", "FLOAT"),
@@ -144,16 +144,23 @@ def test_promised_inputs(host, pack):
     ]  # fmt: skip
     assert [i["name"] for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]] == [
         "algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "eta", "s_noise", "noise_rule", "r1", "r2",
-        "thresholding", "threshold_ratio", "threshold_max", "rtol", "atol", "safety", "max_evaluations",
+        "thresholding", "threshold_ratio", "threshold_max", "rtol", "atol", "safety", "max_evaluations", "ems", "data_std",
+        "corrector_range",
     ]  # fmt: skip
     advanced = {i["name"]: i.get("default") for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]}
     assert (advanced["eta"], advanced["s_noise"], advanced["r1"], advanced["thresholding"]) == (0, 1, 0, "off")
-    first = {i["name"]: i.get("default", i.get("options", [None])[0]) for n in nodes.values() for i in n["inputs"]}
+    first = {i["name"]: i.get("default", (i.get("options") or [None])[0]) for n in nodes.values() for i in n["inputs"]}
     assert (first["preset"], first["schedule"], first["sigma_max"], first["sigma_min"]) == ("auto", "auto", 0, 0)
     order = next(i for i in nodes["DPMSolverSamplerExt"]["inputs"] if i["name"] == "order")
     assert (order["min"], order["max"]) == (1, 3)
     assert [o["type"] for o in nodes["DPMSolverSamplerExt"]["outputs"]] == ["SAMPLER"]
     assert [o["type"] for o in nodes["DPMSolverSchedulerExt"]["outputs"]] == ["SIGMAS", "STRING"]
+    assert [i["name"] for i in nodes["DPMSolverCalibrateExt"]["inputs"]] == [
+        "model", "positive", "negative", "latent_image", "cfg", "samples", "nodes", "probes", "shape", "calibration_seed", "file_name",
+    ]  # fmt: skip
+    assert [o["type"] for o in nodes["DPMSolverCalibrateExt"]["outputs"]] == ["DPM_EMS", "STRING"]
+    assert [o["type"] for o in nodes["DPMSolverLoadEMSExt"]["outputs"]] == ["DPM_EMS"]
+    assert [o["type"] for o in nodes["DPMSolverEMSInfoExt"]["outputs"]] == ["IMAGE", "STRING"]
 
 
 def test_a_workflow_of_the_first_version(analytic, pack):

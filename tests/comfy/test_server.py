@@ -87,9 +87,9 @@ def test_object_info(server):
         tips = [e[1].get("tooltip") for s in info[node_id]["input"].values() for e in s.values()]
         assert tips and all(tips)
     required = info["KSampler"]["input"]["required"]
-    assert required["sampler_name"][0][-11:] == [
+    assert required["sampler_name"][0][-12:] == [
         "dpm_auto_ext", "dpmpp_2m_ext", "dpmpp_3m_ext", "dpmpp_2s_ext", "dpmpp_3s_ext", "dpm_fast_ext", "dpm_adaptive_ext", "unipc_ext",
-        "dpmpp_2m_sde_ext", "dpmpp_3m_sde_ext", "dpmpp_sde_ext",
+        "dpmpp_2m_sde_ext", "dpmpp_3m_sde_ext", "dpmpp_sde_ext", "dpm_solver_v3_ext",
     ]  # fmt: skip
     assert required["scheduler"][0][-4:] == ["dpm_auto_ext", "dpm_logsnr_ext", "dpm_time_uniform_ext", "dpm_time_quadratic_ext"]
     combo = info["KSamplerSelect"]["input"]["required"]["sampler_name"]
@@ -131,7 +131,7 @@ def test_every_preset(server):
     """All presets, a custom setting and the advanced node as it is dropped pass the host's own validation of values and run."""
     info = server.tools.object_info(server.url, SAMPLER)["input"]["required"]["preset"]
     presets = info[0] if isinstance(info[0], list) else info[1]["options"]
-    assert len(presets) == 12
+    assert len(presets) == 13
     nodes = [node(SAMPLER, **{**defaults(server, SAMPLER), "preset": preset, "order": 3}) for preset in presets]
     nodes.append(node(ADVANCED, **defaults(server, ADVANCED)))
     for i, sampler in enumerate(nodes):

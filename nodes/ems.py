@@ -1,0 +1,154 @@
+"""The nodes of DPM-Solver-v3's statistics ("EMS", empirical model statistics): measure, load, look at them."""
+
+import dataclasses
+import sys
+
+from comfy_api.latest import io, ui
+
+from . import ems_files
+
+Ems = io.Custom("DPM_EMS")
+CATEGORY = "sampling/custom_sampling/samplers"
+SHAPES = ("radial", "channel", "scalar", "element")
+
+
+def statistics_of(moments, file: str):
+    """`Statistics` of measured moments, with all that is known of them as metadata; `file` is their name for people."""
+    from ..solvers.ems_fit import fit
+
+    said = {_printable(k): _printable(v) for k, v in moments.metadata.items()}
+    said |= {"samples": str(len(moments.ids)), "size": "×".join(map(str, moments.shape)), "shape": moments.kind, "file": file}
+    return dataclasses.replace(fit(moments), label=file, metadata=said)
+
+
+def _printable(text: str) -> str:
+    """Text of a file that anybody may have made, fit for a log, a terminal and a picture."""
+    return "".join(c if c.isprintable() else " " for c in text[:1000])
+
+
+class DPMSolverCalibrateExt(io.ComfyNode):
+    """DPM_EMS: measured on the model as a sampler would run it."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverCalibrateExt",
+            display_name="Calibrate DPM-Solver-v3 (ext)",
+            category=CATEGORY,
+            description=(
+                "Measures the statistics that DPM-Solver-v3 needs, on your checkpoint with its LoRAs, prompt and CFG, and saves them under "
+                "models/dpm_ems. Once for each use of a model; the same settings again cost nothing, and an interrupted run goes on."
+            ),
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Model.Input("model", tooltip="The model as you will sample it: with LoRAs and patches."),
+                io.Conditioning.Input("positive", tooltip="A prompt of the kind you will paint; the statistics depend little on it."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt you will use."),
+                io.Latent.Input("latent_image", tooltip="An empty latent of the size you will paint. Only its size is used."),
+                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=(
+                    "The CFG you will sample with. Statistics of another CFG fit badly; a warning says so.")),
+                io.Int.Input("samples", default=24, min=1, max=10000, tooltip=(
+                    "How many pictures are painted to measure on. More is steadier; raising it later only adds the new ones.")),
+                io.Int.Input("nodes", default=36, min=8, max=1000, tooltip=(
+                    "Noise levels at which each picture is measured, even in log signal-to-noise.")),
+                io.Int.Input("probes", default=1, min=1, max=100, tooltip=(
+                    "Further model calls at each noise level, which measure how the prediction answers to a change. The cost is samples × "
+                    "nodes × (1 + probes) model calls of one picture.")),
+                io.Combo.Input("shape", options=list(SHAPES), default="radial", tooltip=(
+                    "radial: for every channel and coarseness of detail, any resolution; the one that gains. channel: one value for a "
+                    "channel. scalar: one for all. element: one for each place, as in the paper; fits this size only.")),
+                io.Int.Input("calibration_seed", default=0, min=0, max=2**32 - 1, tooltip="Of the noise that is measured on."),
+                io.String.Input("file_name", default="ems", tooltip=(
+                    "Plain name of the file. A code of the settings is added, so that nothing is overwritten by other settings.")),
+            ],
+            outputs=[
+                Ems.Output(display_name="ems", tooltip="Connect to the ems input of a DPM-Solver Sampler (ext)."),
+                io.String.Output(display_name="file", tooltip="Name of the file, as Load EMS (ext) lists it."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model, positive, negative, latent_image, cfg, samples, nodes, probes, shape, calibration_seed, file_name
+    ) -> io.NodeOutput:
+        if shape not in SHAPES:
+            raise ValueError(f"shape is {shape!r}; choose one of {', '.join(SHAPES)}.")
+        for name, value, least in (("samples", samples, 1), ("nodes", nodes, 8), ("probes", probes, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; at least {least} is needed.")
+        from .ems_run import measure
+
+        moments, file, text = measure(
+            model, positive, negative, cfg, latent_image, samples=samples, nodes=nodes, probes=probes, kind=shape, seed=calibration_seed,
+            name=file_name, show=_show(cls),
+        )  # fmt: skip
+        return io.NodeOutput(statistics_of(moments, file.name), file.name, ui=ui.PreviewText(text))
+
+
+def _show(node):
+    """A function that shows text on the node while it runs, or None outside a server."""
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    hidden = getattr(node, "hidden", None)
+    if getattr(hidden, "unique_id", None) is None or not hasattr(server, "send_progress_text"):
+        return None
+    return lambda text: server.send_progress_text(text, hidden.unique_id)
+
+
+class DPMSolverLoadEMSExt(io.ComfyNode):
+    """DPM_EMS from a file."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverLoadEMSExt",
+            display_name="Load EMS (ext)",
+            category=CATEGORY,
+            description="Loads statistics for DPM-Solver-v3 that were measured before, here or elsewhere, from models/dpm_ems.",
+            inputs=[
+                io.Combo.Input("file", options=ems_files.names(), tooltip=(
+                    "A file of models/dpm_ems. Press R to renew the list. Sampling warns if it was made for another model or CFG.")),
+            ],
+            outputs=[Ems.Output(display_name="ems", tooltip="Connect to the ems input of a DPM-Solver Sampler (ext).")],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, file):
+        try:
+            found = ems_files.find(file).stat()
+        except ValueError:
+            return file
+        return file, found.st_mtime_ns, found.st_size
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        from ..solvers.ems_file import load_ems
+
+        path = ems_files.find(file)
+        return io.NodeOutput(statistics_of(load_ems(path), path.name))
+
+
+class DPMSolverEMSInfoExt(io.ComfyNode):
+    """A plot and a text of DPM_EMS."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="DPMSolverEMSInfoExt",
+            display_name="EMS Info (ext)",
+            category=CATEGORY,
+            description="Shows what statistics of DPM-Solver-v3 hold: curves over the noise level, and what they were made for.",
+            inputs=[Ems.Input("ems", tooltip="From Calibrate DPM-Solver-v3 (ext) or Load EMS (ext).")],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="l, s and b over half-logSNR; connect to Preview Image."),
+                io.String.Output(display_name="summary", tooltip="What they are and what they were made for; connect to Preview Any."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, ems) -> io.NodeOutput:
+        import torch
+
+        from .ems_plot import plot, summary
+
+        return io.NodeOutput(torch.from_numpy(plot(ems))[None], summary(ems))
