@@ -118,8 +118,10 @@ def walk_adaptive(
     """
     sigma_from, sigma_to = float(sigma_from), float(sigma_to)
     check_options(algorithm=algorithm, solver_type=solver_type)
-    if solver_type == "bh1":
-        raise ValueError("solver_type is bh1, which belongs to UniPC; choose dpmsolver or taylor.")
+    if solver_type in ("bh1", "pseudo"):
+        raise ValueError(f"solver_type is {solver_type}, which multistep solvers have; choose dpmsolver or taylor.")
+    if algorithm == "dpmsolver-v3":
+        raise ValueError("algorithm is dpmsolver-v3, which is a multistep solver; set method to multistep, or algorithm to dpmsolver.")
     check_run(path, sigma_from, sigma_to, order, atol, rtol, h_init, h_max, norm, max_evaluations)
     propose = controller(order, control, safety, growth, gains)
     first, last = finite_ends(path, sigma_from, sigma_to, sigma_first, sigma_last, atol)

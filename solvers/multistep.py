@@ -131,6 +131,7 @@ class _Plan:
         self.path, self.sigmas, self.algorithm, self.order, self.solver_type = path, sigmas, algorithm, order, solver_type
         self.start, self.final_rule, self.corrector = start, final_rule, corrector
         self.statistics, self.corrector_range = statistics, corrector_range
+        self.ways = v3.Ways(statistics) if statistics is not None else None
         self.eta, self.s_noise, self.rising = eta, s_noise, rising(sigmas)
         self.steps, self.lam = len(sigmas) - 1, [path.half_logsnr(s) for s in sigmas]
         self.records: list[Record] = []
@@ -204,12 +205,12 @@ class _Plan:
         self.records.append(Affine(f"v{i}", terms_of(state, of_x, (f"d{i}",), (of_x0,))))
 
     def _state_weight(self, form: str, s: float, t: float):
-        return v3.state_weight(self.statistics, self.path, s, t) if form == "f" else state_weight(self.path, form, s, t, self.eta)
+        return v3.state_weight(self.ways, self.path, s, t) if form == "f" else state_weight(self.path, form, s, t, self.eta)
 
     def _weights(self, form: str, s: float, t: float, nodes, rule: str, factors) -> tuple[list, object]:
         """(weights of the evaluations at `nodes`, bias) of a step."""
         if form == "f":
-            return v3.node_weights(self.statistics, self.path, s, t, nodes, rule, factors)
+            return v3.node_weights(self.ways, self.path, s, t, nodes, rule, factors)
         return node_weights(self.path, form, s, t, nodes, rule, factors, self.eta), 0.0
 
     def _stencil(self, i: int, form: str) -> tuple[list[float], list[float]]:
@@ -242,7 +243,7 @@ class _Plan:
         "f" on its step to σ = 0, in the middle of its bins."""
         s, t, h = self.sigmas[i], self.sigmas[i + 1], self.lam[i + 1] - self.lam[i]
         if form == "f" and math.isinf(h):
-            return v3.mean_distance(self.statistics, self.lam[i]) * 2
+            return v3.mean_distance(self.ways, self.lam[i]) * 2
         if form != "v" or math.isinf(h):
             return h
         whole, first = newton_moments(self.path, form, s, t, [s, s], "taylor")

@@ -40,10 +40,12 @@ def idle(options: Mapping[str, object]) -> dict[str, str]:
             note("r2", "acts at order 3 only", "order to 3, or r2 to its default")
     # a third-order step of one whole: which of its three evaluations it ends with
     three = order == 3 and o["method"] in (("singlestep_fixed", "adaptive") if o["solver_type"] == "taylor" else SINGLE)
-    if o["solver_type"] in ("taylor", "bh1") and order == 1 and o["corrector"] == "none":
+    if o["solver_type"] in ("taylor", "bh1", "pseudo") and order == 1 and o["corrector"] in ("none", "v3", "v3_pseudo"):
         note("solver_type", "acts from order 2 on", "order to 2, or solver_type to dpmsolver")
     elif exact and not three:
         note("solver_type", "algorithm dpmsolver-v, always exact, knows at most in the first steps from pure noise")
-    if exact and o["corrector"] == "official":
+    if exact and o["corrector"] in ("official", "v3_pseudo"):
         note("corrector", "algorithm dpmsolver-v takes for unipc", "corrector to unipc")
+    if o["corrector"] == "v3" and order == 1:
+        note("corrector", "acts from order 2 on", "order to 2, or corrector to none")
     return found

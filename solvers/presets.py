@@ -68,8 +68,6 @@ def plan(
             path, sigmas, start=start, final_rule=final_rule, corrector=corrector, statistics=statistics, corrector_range=corrector_range,
             **common,
         )  # fmt: skip
-    elif algorithm == "dpmsolver-v3":
-        raise ValueError(f"method is {method}, but algorithm dpmsolver-v3 is a multistep solver; set method to multistep.")
     elif statistics is not None:
         raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
     elif corrector != "none":

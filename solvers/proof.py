@@ -97,14 +97,14 @@ def _along(statistics: Statistics, lam_s: float, lam: float) -> tuple[float, flo
     ends = np.concatenate([*cuts, [lam]])
     half = np.diff(ends)[:, None] / 2
     at = ends[:-1, None] + half * (nodes + 1)
-    l, s, drift = (curve.value(at.ravel())[:, 0].reshape(at.shape) for curve in statistics.curves)  # noqa: E741
+    l, s, drift = (curve.value(at.ravel())[:, 0].reshape(at.shape) for curve in statistics.blocks[0])  # noqa: E741
 
     def summed(rate: np.ndarray) -> tuple[float, np.ndarray]:
         whole = half[:, 0] * (rate @ weights)
         return float(whole.sum()), half * (rate @ integrate) + (np.cumsum(whole) - whole)[:, None]
 
     (all_l, to_l), (all_s, to_s) = summed(l), summed(s)
-    all_drift, to_drift = summed(np.exp(-to_s) * drift) if statistics.has_bias else (0.0, np.zeros_like(at))
+    all_drift, to_drift = summed(np.exp(-to_s) * drift)
     return all_l, all_s, all_drift, np.stack([at, half * weights, to_l, to_s, to_drift]).reshape(5, -1)
 
 
@@ -259,7 +259,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
             if here.any() and path.alpha(sigma) > 0:
                 wanted = np.where(here, _prescribed(path, form, sigma, wanted, x), wanted)
         if way is not None and of_f.any() and path.alpha(sigma) > 0:  # f = e^{∫s} (g + B), x0 = (1-l) y - f
-            l = way.curves[0].value(np.array([lam]))[0, 0]  # noqa: E741
+            l = way.blocks[0][0].value(np.array([lam]))[0, 0]  # noqa: E741
             for i, (claim, _) in enumerate(cases):
                 if of_f[i] and sigma in claim.nodes:
                     _, to_s, drift, _ = _along(way, path.half_logsnr(claim.sigma_from), lam)

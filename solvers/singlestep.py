@@ -113,8 +113,10 @@ def _plan(
     check_options(**options)
     if order > 3:
         raise ValueError(f"order is {order}, but singlestep methods have orders 1 to 3; choose one of them, or method multistep.")
-    if solver_type == "bh1":
-        raise ValueError("solver_type is bh1, which belongs to UniPC; choose dpmsolver or taylor, or method multistep.")
+    if solver_type in ("bh1", "pseudo"):
+        raise ValueError(f"solver_type is {solver_type}, which multistep solvers have; choose dpmsolver or taylor, or method multistep.")
+    if algorithm == "dpmsolver-v3":
+        raise ValueError("algorithm is dpmsolver-v3, which is a multistep solver; set method to multistep, or algorithm to dpmsolver++.")
     if r1 is not None and order == 3 and not r1 < (r2 or FRACTIONS[3][1]):
         raise ValueError(f"r1 is {r1:g} and r2 is {r2 or FRACTIONS[3][1]:g}; the stages follow each other, so make r1 the smaller.")
     sigmas = tuple(float(s) for s in sigmas)

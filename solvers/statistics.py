@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 RINGS = 33
+BLOCK = 2048
 KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many axes their bins have; element: 1 or more
 
 
@@ -128,6 +129,7 @@ class Statistics:
             raise ValueError("Statistics hold NaN or infinite values; calibrate again.")
 
     @staticmethod
+    @functools.cache
     def closed_form(data_std: float = 1.0, s: float = -0.5) -> "Statistics":
         """Those of Gaussian data with standard deviation `data_std` (of the latents, 1 where they are normalised), and a constant s
         between -1 (what DPM-Solver assumes) and 0 (DPM-Solver++)."""
@@ -159,17 +161,15 @@ class Statistics:
         return Statistics("element", self.lam, *flat, tail=self.tail)
 
     @functools.cached_property
-    def curves(self) -> tuple:
-        """(l, s, b) as functions of λ over flat bins."""
+    def blocks(self) -> list[tuple]:
+        """(l, s, b) as functions of λ over flat bins, some thousand bins at a time: what is integrated of them fits in a cache."""
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
         ends = (0.0, -2.0, 0.0) if self.tail == "decay" else (None, None, None)
-        l, s, b = (Curve(self.lam, a, end) for a, end in zip(flat, ends, strict=True))  # noqa: E741
-        return _Gaussian(self.data_std) if self.data_std else l, s, b
-
-    @functools.cached_property
-    def has_bias(self) -> bool:
-        """Whether any b is not 0."""
-        return bool(self.b.any())
+        out = []
+        for first in range(0, flat[0].shape[1], BLOCK):
+            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], end) for a, end in zip(flat, ends, strict=True))  # noqa: E741
+            out.append((_Gaussian(self.data_std) if self.data_std else l, s, b))
+        return out
 
 
 @functools.cache

@@ -14,13 +14,14 @@ Arrays are (bins,), or (points, bins).
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .path import Path
 from .statistics import Statistics
 
-POINTS = 10
+POINTS, MOMENTS = 10, 5  # of a panel's quadrature; order 4 with its corrector has five nodes
 FAR = 40.0  # e^{-40} is nothing in float64: how far behind the last knot, or behind s, λ = ∞ lies for the integrals
 
 
@@ -33,66 +34,77 @@ def gauss(points: int = POINTS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (nodes + 1) / 2, weights / 2, primitives @ np.linalg.inv(polynomials) / 2
 
 
-def panels(statistics: Statistics, a: float, b: float) -> np.ndarray:
+def panels(knots: np.ndarray, a: float, b: float) -> np.ndarray:
     """Ends of panels from a to b (either way): the knots between them, where the third derivatives of l jump, and none longer than 1."""
     low, high = min(a, b), max(a, b)
-    inner = statistics.lam[(statistics.lam > low) & (statistics.lam < high)]
-    ends = np.concatenate([[low], inner, [high]])
+    ends = np.concatenate([[low], knots[(knots > low) & (knots < high)], [high]])
     parts = [np.linspace(p, q, max(1, math.ceil(q - p)) + 1)[:-1] for p, q in zip(ends, ends[1:], strict=False)]
     ends = np.concatenate([*parts, [high]])
     return ends if a <= b else ends[::-1]
 
 
+@dataclass(frozen=True)
 class Way:
-    """The way from λ_s to λ_t: L_s, S_s and B_s at the points of a quadrature, and at its end."""
+    """From λ_s to λ_t: ∫l, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,)."""
 
-    def __init__(self, statistics: Statistics, lam_s: float, lam_t: float):
-        l, s, b = statistics.curves  # noqa: E741
-        if math.isinf(lam_t):
-            lam_t = max(lam_s, statistics.lam[-1]) + FAR
-        ends = panels(statistics, lam_s, lam_t)
-        nodes, weights, integrate = gauss()
-        width = np.diff(ends)[:, None]
-        points = (ends[:-1, None] + width * nodes).ravel()
-        start = np.array([lam_s])
-        self.tau, self.weights = points - lam_s, (width * weights).ravel()[:, None]
-        self.L, self.S = l.primitive(points) - l.primitive(start), s.primitive(points) - s.primitive(start)
-        end = np.array([lam_t])
-        self.L_t, self.S_t = (l.primitive(end) - l.primitive(start))[0], (s.primitive(end) - s.primitive(start))[0]
-        self.B, self.B_t = None, 0.0
-        if statistics.has_bias:
-            rate = (np.exp(-self.S) * b.value(points)).reshape(len(width), len(nodes), -1)
-            wholes = width * np.einsum("j,pjb->pb", weights, rate)
-            before = np.concatenate([np.zeros_like(wholes[:1]), np.cumsum(wholes, axis=0)])
-            self.B = (before[:-1, None] + width[:, :, None] * np.einsum("ij,pjb->pib", integrate, rate)).reshape(len(points), -1)
-            self.B_t = before[-1]
+    L: np.ndarray
+    S: np.ndarray
+    B: np.ndarray
+    moments: tuple[np.ndarray, ...]
+    drift: np.ndarray
 
-    def moments(self, count: int) -> tuple[list[np.ndarray], np.ndarray | float]:
-        """∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < count, and the same of B_s."""
-        kernel = self.weights * np.exp(self.L - self.L_t + self.S)
-        drift = (kernel * self.B).sum(0) if self.B is not None else 0.0
-        return [(kernel * self.tau[:, None] ** k).sum(0) for k in range(count)], drift
+
+class Ways:
+    """The ways of one plan, each integrated once: a step, its correction and the next step share theirs."""
+
+    def __init__(self, statistics: Statistics):
+        self.statistics = statistics
+        self._known: dict[tuple[float, float], Way] = {}
+
+    def __call__(self, lam_s: float, lam_t: float) -> Way:
+        if (lam_s, lam_t) not in self._known:
+            parts = [_integrate(part, lam_s, lam_t) for part in self.statistics.blocks]
+            joined = [np.concatenate(a) for a in zip(*parts, strict=True)]
+            self._known[lam_s, lam_t] = Way(joined[0], joined[1], joined[2], tuple(joined[4:]), joined[3])
+        return self._known[lam_s, lam_t]
+
+
+def _integrate(curves, lam_s: float, lam_t: float) -> list[np.ndarray]:
+    """[∫l, ∫s, B, drift, moments …] of a way. λ_t = ∞ is taken where e^{-2λ}, by which all falls there, is nothing in float64."""
+    l, s, b = curves  # noqa: E741
+    if math.isinf(lam_t):
+        lam_t = max(lam_s, s.knots[-1]) + FAR
+    ends = panels(s.knots, lam_s, lam_t)
+    nodes, weights, integrate = gauss()
+    width = np.diff(ends)[:, None]
+    points = (ends[:-1, None] + width * nodes).ravel()
+    (to_l, end_l), (to_s, end_s) = (np.split(c.primitive(np.append(points, lam_t)) - c.primitive(np.array([lam_s])), [-1]) for c in (l, s))
+    kernel = (width * weights).reshape(-1, 1) * np.exp(to_l - end_l + to_s)
+    end_b = drift = np.zeros_like(end_s[0])
+    if b.values.any():
+        rate = (np.exp(-to_s) * b.value(points)).reshape(len(width), len(nodes), -1)
+        wholes = width * np.einsum("j,pjb->pb", weights, rate)
+        before = np.cumsum(wholes, axis=0) - wholes
+        inner = before[:, None] + width[:, :, None] * np.einsum("ij,pjb->pib", integrate, rate)
+        end_b, drift = wholes.sum(0), (kernel * inner.reshape(len(points), -1)).sum(0)
+    powers = (points - lam_s) ** np.arange(MOMENTS)[:, None]
+    return [np.broadcast_to(end_l[0], end_s[0].shape), end_s[0], end_b, drift, *(powers @ kernel)]
 
 
 def value(statistics: Statistics, path: Path, s: float) -> tuple[np.ndarray, float]:
     """(factor of x, factor of x0) that give f at s."""
-    l = statistics.curves[0].value(np.array([path.half_logsnr(s)]))[0]  # noqa: E741
+    l = np.concatenate([curves[0].value(np.array([path.half_logsnr(s)]))[0] for curves in statistics.blocks])  # noqa: E741
     return (1 - l) / path.alpha(s), -1.0
 
 
-def state_weight(statistics: Statistics, path: Path, s: float, t: float) -> np.ndarray:
+def state_weight(ways: Ways, path: Path, s: float, t: float) -> np.ndarray:
     """The factor of x_s."""
-    return path.alpha(t) / path.alpha(s) * np.exp(-_way(statistics, path.half_logsnr(s), path.half_logsnr(t)).L_t)
+    return path.alpha(t) / path.alpha(s) * np.exp(-ways(path.half_logsnr(s), path.half_logsnr(t)).L)
 
 
-@functools.lru_cache(maxsize=8)  # a step, its correction, the next step and their histories ask for the same ones
-def _way(statistics: Statistics, lam_s: float, lam_t: float) -> Way:
-    return Way(statistics, lam_s, lam_t)
-
-
-def mean_distance(statistics: Statistics, lam_s: float) -> float:
+def mean_distance(ways: Ways, lam_s: float) -> float:
     """The mean of τ under the weight of the step from λ_s to σ = 0, median over bins."""
-    (whole, first), _ = _way(statistics, lam_s, math.inf).moments(2)
+    whole, first, *_ = ways(lam_s, math.inf).moments
     return float(np.median(first / whole))
 
 
@@ -106,13 +118,13 @@ def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
 
 
 def node_weights(
-    statistics: Statistics, path: Path, s: float, t: float, nodes: Sequence[float], rule: str, fades: Sequence[float]
-) -> tuple[list[np.ndarray], np.ndarray | float]:
+    ways: Ways, path: Path, s: float, t: float, nodes: Sequence[float], rule: str, fades: Sequence[float]
+) -> tuple[list[np.ndarray], np.ndarray]:
     """(factors of the stored f at `nodes`, newest first; bias), each term of the Newton form of g scaled by its fade. Rules as in
     `step.newton_moments`; "pseudo" (the paper's pseudo-order method, appendix C) puts τ^k in the place of N_k."""
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)  # h = ∞ to σ = 0
-    lams = [path.half_logsnr(n) for n in nodes]
-    raw, drift = _way(statistics, lam_s, lam_s + h).moments(len(nodes))
+    lams, step = [path.half_logsnr(n) for n in nodes], ways(lam_s, lam_s + h)
+    raw = list(step.moments[: len(nodes)])
     if rule == "dpmsolver" and len(nodes) == 2 and h < math.inf:
         raw[1] = raw[0] * h / 2
     moments = raw if rule == "pseudo" else raw_to_newton(raw, [lam_s - lam for lam in lams])
@@ -120,9 +132,8 @@ def node_weights(
     for k, (moment, fade) in enumerate(zip(moments, fades, strict=True)):
         for j in range(k + 1):
             of_g[j] -= path.alpha(t) * fade * moment / math.prod(lams[j] - lams[i] for i in range(k + 1) if i != j)
-    bias, weights = -path.alpha(t) * drift, []
+    bias, weights = -path.alpha(t) * step.drift, []
     for lam, w in zip(lams, of_g, strict=True):
-        way = _way(statistics, lam_s, lam) if lam != lam_s else None
-        weights.append(w * np.exp(-way.S_t) if way else w)
-        bias = bias - w * way.B_t if way and statistics.has_bias else bias
+        weights.append(w if lam == lam_s else w * np.exp(-ways(lam_s, lam).S))
+        bias = bias if lam == lam_s else bias - w * ways(lam_s, lam).B
     return weights, bias
