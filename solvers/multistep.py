@@ -108,7 +108,8 @@ def plan_multistep(
         if corrector == "official":
             raise ValueError("corrector is official, which is UniPC's and not for algorithm dpmsolver-v3; choose unipc, v3 or v3_pseudo.")
         options["statistics"] = statistics.label or statistics.kind
-    if tuple(corrector_range) != (0.0, math.inf):
+    corrector_range = (float(corrector_range[0]), float(corrector_range[1]))
+    if corrector_range != (0.0, math.inf):
         options["corrector_range"] = list(corrector_range)
     sigmas = tuple(float(s) for s in sigmas)
     path.validate(sigmas)
@@ -146,6 +147,9 @@ class _Plan:
         out = []
         if self.order > self.steps > 0:
             out.append(f"order is {self.order}, but a run of {self.steps} step{'s' * (self.steps > 1)} has at most order {self.steps}.")
+        if self.corrector == "none" and self.corrector_range != (0.0, math.inf):
+            low, high = self.corrector_range
+            out.append(f"corrector_range is {low:g} to {high:g}, which acts with a corrector only; set corrector to unipc.")
         if self.start == "extra" and not self.extra:
             out.append("start is extra, which needs corrector unipc, order 3 or 4, that many steps and a finite first λ; corrected acts.")
         return tuple(out)

@@ -10,9 +10,17 @@ from dpm_solver_ext.solvers import schedule
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
 from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
 
 SD = schedule.sd_time_map()
+SINGLESTEP = tuple(a for a in CHOICES["algorithm"] if a != "dpmsolver-v3")  # the algorithms that every method has
+VARIANTS = [
+    {"algorithm": a, "order": o, "method": m}
+    for a in CHOICES["algorithm"]
+    for o in (1, 2, 3)
+    for m in (CHOICES["method"] if a in SINGLESTEP else ("multistep",))
+]
 RANGE = {"ve": (SD(1.0), SD(0.0)), "flow": (1.0, 0.001)}  # sigma_max, sigma_min of SD 1.5, and of a flow model's table
 TAPES = {name: options for name, options in (PRESETS | FAMILY).items() if options.get("method") != "adaptive"}
 SILENT = {name: options for name, options in TAPES.items() if not options.get("eta")}  # without noise

@@ -5,16 +5,14 @@ import math
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
-from dpm_solver_ext.tests.unit.grids import TAPES, run
+from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES, VARIANTS, run
 
 MIDDLE = {"ve": [6.0, 2.5, 1.1, 0.4, 0.15], "flow": [0.92, 0.8, 0.6, 0.35, 0.1], "vp": [20.0, 6.0, 2.0, 0.7, 0.2]}
 TOP = {"ve": 14.6, "flow": 1.0, "vp": math.inf}
-OPTIONS = [dict(o) for o in TAPES.values()] + [
-    {"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]
-]
-IDS = list(TAPES) + [f"{o['algorithm']} {o['order']} {o['method']}" for o in OPTIONS[len(TAPES) :]]
+# (DPM-Solver-v3 has its own limit at σ = 0: test_v3.py)
+OPTIONS = [dict(o) for o in (*TAPES.values(), *VARIANTS) if o["algorithm"] != "dpmsolver-v3"]
+IDS = [" ".join(map(str, o.values())) for o in OPTIONS]
 EVERY = pytest.mark.parametrize("options", OPTIONS, ids=IDS)
 
 
@@ -100,7 +98,7 @@ def test_singlestep_end():
     """The last singlestep step to σ = 0 is the prediction of the state there, and the first from flow 1 is the first-order step."""
     model = models.toy()
     x = states(FLOW, 1.0)
-    for algorithm in CHOICES["algorithm"]:
+    for algorithm in SINGLESTEP:
         for order in (2, 3):
             options = {"algorithm": algorithm, "order": order, "method": "singlestep_fixed"}
             until = run(FLOW, model, [1.0, 0.7, 0.2], x, **options)

@@ -9,16 +9,15 @@ from dpm_solver_ext.solvers.execute import execute, walk
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
 from dpm_solver_ext.solvers.presets import PRESETS, plan
 from dpm_solver_ext.solvers.schedule import karras
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Affine, Eval, Mark, Noise, Tape
 from dpm_solver_ext.tests import models
-from dpm_solver_ext.tests.unit.grids import TAPES
+from dpm_solver_ext.tests.unit.grids import TAPES, VARIANTS
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 OPTIONS = [
     *(dict(p) for p in TAPES.values()),
-    *({"algorithm": a, "order": o, "method": m} for a in CHOICES["algorithm"] for o in (1, 2, 3) for m in CHOICES["method"]),
+    *VARIANTS,
     {"algorithm": "dpmsolver", "order": 4, "corrector": "unipc", "start": "extra"},
     {"algorithm": "dpmsolver", "order": 3, "eta": 0.5},
     {"order": 3, "method": "singlestep_fixed", "eta": 0.7, "noise_rule": "renoise"},
@@ -178,8 +177,9 @@ def test_hooks_are_called_in_order():
 
 
 def test_project_is_used():
-    """With every prediction replaced by a constant c the run ends at c: a projection that is called and dropped fails."""
-    for options in OPTIONS:
+    """With every prediction replaced by a constant c the run ends at c: a projection that is called and dropped fails. (But for
+    DPM-Solver-v3, which ends where such data of its statistics would.)"""
+    for options in (o for o in OPTIONS if o.get("algorithm") != "dpmsolver-v3"):
         x, tape = start(FLOW), plan(FLOW, grid(FLOW, 5), **options)
         out = execute(tape, gaussian(FLOW), x, project=lambda d, s: torch.full_like(d, 0.375), noise=unit(x))
         assert (out - 0.375).abs().max() < 1e-12

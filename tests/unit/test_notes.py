@@ -8,11 +8,11 @@ from dpm_solver_ext.solvers.notes import DEFAULTS, idle
 from dpm_solver_ext.solvers.path import VE
 from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
 from dpm_solver_ext.solvers.step import CHOICES
-from dpm_solver_ext.tests.unit.grids import TAPES
+from dpm_solver_ext.tests.unit.grids import TAPES, VARIANTS
 
 GRID = [14.6, 9.0, 3.0, 2.9, 0.1, 0.05, 0.0]  # uneven; finite λ at first: from pure noise dpmsolver-v takes steps on x0, too
 VALUES = {name: CHOICES[name][1:] for name in ("start", "final_rule", "solver_type", "noise_rule")} | {
-    "corrector": ("official",), "s_noise": (0.9,), "r1": (0.3,), "r2": (0.8,),
+    "corrector": ("official", "v3", "v3_pseudo"), "s_noise": (0.9,), "r1": (0.3,), "r2": (0.8,),
 }  # fmt: skip
 
 
@@ -35,8 +35,7 @@ def satisfied(name, value, options) -> bool:
     return (name == "final_rule" and options["order"] == 1) or (name == "solver_type" and options["corrector"] == "official")
 
 
-@pytest.mark.parametrize("method", CHOICES["method"])
-@pytest.mark.parametrize("algorithm", CHOICES["algorithm"])
+@pytest.mark.parametrize("algorithm, method", [(o["algorithm"], o["method"]) for o in VARIANTS if o["order"] == 1])
 def test_noted_is_idle_and_idle_is_noted(algorithm, method):
     """An option is named where the run without it is the same run, record for record, and nowhere else; the sentence has the option, its
     value and a mend, and following the mend ends it."""
@@ -48,7 +47,8 @@ def test_noted_is_idle_and_idle_is_noted(algorithm, method):
             mine, notes = records(**options)
             if mine is None:
                 continue
-            plain, _ = records(**options | {name: "unipc" if name == "corrector" else DEFAULTS[name]})
+            other = "none" if (name, value) == ("corrector", "v3") else "unipc" if name == "corrector" else DEFAULTS[name]
+            plain, _ = records(**options | {name: other})
             said = [note for note in notes if note.startswith(f"{name} is {value}, which ")]
             assert len(said) <= 1
             if said:
@@ -75,6 +75,13 @@ def test_sentences(options, sentence):
     assert plan(VE, GRID, **options).notes == (sentence,)
 
 
+def test_a_range_without_corrector_is_noted():
+    """corrector_range says where the corrector acts; alone it does nothing."""
+    (note,) = plan(VE, GRID, corrector_range=(0, 1)).notes
+    assert note == "corrector_range is 0 to 1, which acts with a corrector only; set corrector to unipc."
+    assert plan(VE, GRID, corrector="unipc", corrector_range=(0, 1)).notes == ()
+
+
 def test_notes_stand_before_those_on_the_schedule():
     """A run can earn notes of both kinds."""
     notes = plan(VE, [14.6, 1.0, 0.0], order=3, s_noise=0.9).notes
@@ -84,7 +91,7 @@ def test_notes_stand_before_those_on_the_schedule():
 def test_defaults_are_those_of_plan_and_silent():
     """The table's defaults are the signature's; neither they nor any preset gives a note."""
     assert {n: p.default for n, p in inspect.signature(plan).parameters.items() if n in DEFAULTS} == DEFAULTS
-    assert set(inspect.signature(plan).parameters) == {"path", "sigmas", *DEFAULTS}
+    assert set(inspect.signature(plan).parameters) == {"path", "sigmas", "statistics", "corrector_range", *DEFAULTS}
     assert idle({}) == idle(DEFAULTS) == {} and plan(VE, GRID, **DEFAULTS).notes == ()
     for name, options in (PRESETS | FAMILY).items():
         assert idle(options) == {}, name

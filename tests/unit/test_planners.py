@@ -12,14 +12,14 @@ from dpm_solver_ext.solvers.presets import PRESETS, plan
 from dpm_solver_ext.solvers.singlestep import fast_orders
 from dpm_solver_ext.solvers.step import CHOICES, check_options
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Eval, Mark, Noise
-from dpm_solver_ext.tests.unit.grids import TAPES
+from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 OPTIONS = st.fixed_dictionaries(
     {name: st.sampled_from(values) for name, values in CHOICES.items()}
     | {
-        "corrector": st.sampled_from(("none", "none", "unipc", "official")),
+        "corrector": st.sampled_from(("none", "none", *CHOICES["corrector"][1:])),
         "eta": st.sampled_from((0.0, 0.0, 0.3, 1.0, 1.5)),
         "s_noise": st.sampled_from((1.0, 0.9)),
         "noise_rule": st.sampled_from(("sde", "sde", *CHOICES["noise_rule"])),
@@ -58,7 +58,8 @@ def impossible(sigmas, o) -> set[str]:
     else:
         wrong |= {"corrector"} if o["corrector"] != "none" else set()
         wrong |= {"order"} if o["order"] == 4 else set()
-        wrong |= {"solver_type"} if o["solver_type"] == "bh1" else set()
+        wrong |= {"solver_type"} if o["solver_type"] in ("bh1", "pseudo") else set()
+        wrong |= {"algorithm"} if o["algorithm"] == "dpmsolver-v3" else set()
         stages = o["r1"] is not None or o["r2"] is not None
         wrong |= (
             {"r1"}
@@ -67,7 +68,10 @@ def impossible(sigmas, o) -> set[str]:
         )
         wrong |= {"order"} if noisy and o["order"] == 3 and not o["noise_rule"].startswith("renoise") else set()
         wrong |= {"eta"} if o["eta"] > 1 and o["noise_rule"] != "sde" else set()
-    wrong |= {"eta"} if noisy and (o["algorithm"] == "dpmsolver-v" or sigmas[1] > sigmas[0]) else set()
+    if o["method"] == "multistep" and o["algorithm"] == "dpmsolver-v3":
+        wrong |= {"solver_type"} if o["solver_type"] in ("bh1", "official", "official_taylor") else set()
+        wrong |= {"corrector"} if o["corrector"] == "official" else set()
+    wrong |= {"eta"} if noisy and (o["algorithm"].startswith("dpmsolver-v") or sigmas[1] > sigmas[0]) else set()
     return wrong
 
 
@@ -187,10 +191,10 @@ def test_the_proof_does_not_cry_wolf(algorithm):
                 sigmas = [path.from_half_logsnr(v) for v in lams]
                 plan(path, sigmas, algorithm=algorithm, order=order, final_rule="none")
                 plan(path, sigmas, algorithm=algorithm, order=order, final_rule="none", corrector="unipc")
-                if algorithm != "dpmsolver-v":
+                if not algorithm.startswith("dpmsolver-v"):
                     plan(path, sigmas, algorithm=algorithm, order=order, eta=0.001)
                     plan(path, sigmas, algorithm=algorithm, order=order, eta=0.001, method="singlestep_fixed", noise_rule="renoise")
-        for method in CHOICES["method"]:
+        for method in CHOICES["method"] if algorithm in SINGLESTEP else ("multistep",):
             plan(FLOW, [1 - 2**-24, 0.9, 0.5, 0.1, 0.0], algorithm=algorithm, order=order, method=method)
             plan(VP, [1e7, 20.0, 1.0, 0.1, 0.0], algorithm=algorithm, order=order, method=method)
             plan(VE, [1e7, 20.0, 1.0, 0.1, 0.0], algorithm=algorithm, order=order, method=method)

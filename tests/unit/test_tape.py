@@ -17,9 +17,10 @@ from dpm_solver_ext.solvers import multistep, proof, step
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
 from dpm_solver_ext.solvers.presets import plan
+from dpm_solver_ext.solvers.multistep import V3_TYPES
 from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError, reads
-from dpm_solver_ext.tests.unit.grids import TAPES
+from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GRIDS = {
@@ -35,24 +36,26 @@ MULTI = [
         CHOICES["solver_type"],
         (("corrected", "smooth"), ("official", "none"), ("corrected", "official")),
     )
+    if a in SINGLESTEP or t in V3_TYPES
 ]
 UNIPC = [
     {"algorithm": a, "order": o, "solver_type": t, "start": s, "final_rule": f, "corrector": c}
     for a, o, (t, c), s, f in itertools.product(
         CHOICES["algorithm"],
         (1, 2, 3, 4),
-        (("bh1", "unipc"), ("dpmsolver", "unipc"), ("taylor", "unipc"), ("taylor", "official")),
+        (("bh1", "unipc"), ("dpmsolver", "unipc"), ("taylor", "unipc"), ("taylor", "official"), ("taylor", "v3"), ("pseudo", "v3_pseudo")),
         ("corrected", "extra"),
         ("smooth", "none"),
     )
+    if a in SINGLESTEP or (t in V3_TYPES and c != "official")
 ]
 SINGLE = [
     {"algorithm": a, "order": o, "solver_type": t, "method": "singlestep_fixed"} | r
-    for a, o, t, r in itertools.product(CHOICES["algorithm"], (1, 2, 3), ("dpmsolver", "taylor", "official"), ({}, {"r1": 0.4, "r2": 0.9}))
+    for a, o, t, r in itertools.product(SINGLESTEP, (1, 2, 3), ("dpmsolver", "taylor", "official"), ({}, {"r1": 0.4, "r2": 0.9}))
 ]
 FAST = [
     {"algorithm": a, "order": o, "solver_type": t, "method": "singlestep"}
-    for a, o, t in itertools.product(CHOICES["algorithm"], (1, 2, 3), ("dpmsolver", "taylor", "official"))
+    for a, o, t in itertools.product(SINGLESTEP, (1, 2, 3), ("dpmsolver", "taylor", "official"))
 ]
 SDE = [
     {"algorithm": a, "order": o, "eta": e, "s_noise": 1.1} | m
