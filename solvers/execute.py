@@ -134,7 +134,7 @@ def _kind(a: Any) -> str:
     return f"of shape {tuple(a.shape)}" if hasattr(a, "shape") else f"a {type(a).__name__}"
 
 
-def combine(terms: list[tuple[float, Any]]) -> Any:
+def combine(terms: list[tuple[Any, Any]]) -> Any:
     """Σ w·array as a new array."""
     weight, first = terms[0]
     if not hasattr(first, "lerp"):  # NumPy and JAX: Python floats keep the arrays' precision, XLA fuses the sum

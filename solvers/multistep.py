@@ -21,6 +21,7 @@ step to σ = 0 on x0, as the others do at first order: that is not the limit of 
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from . import v3
 from .path import Path, rising
@@ -132,7 +133,7 @@ class _Plan:
         self.path, self.sigmas, self.algorithm, self.order, self.solver_type = path, sigmas, algorithm, order, solver_type
         self.start, self.final_rule, self.corrector = start, final_rule, corrector
         self.statistics, self.corrector_range = statistics, corrector_range
-        self.ways = v3.Ways(statistics) if statistics is not None else None
+        self.ways: Any = v3.Ways(statistics) if statistics is not None else None
         self.eta, self.s_noise, self.rising = eta, s_noise, rising(sigmas)
         self.steps, self.lam = len(sigmas) - 1, [path.half_logsnr(s) for s in sigmas]
         self.records: list[Record] = []
@@ -211,7 +212,7 @@ class _Plan:
     def _state_weight(self, form: str, s: float, t: float):
         return v3.state_weight(self.ways, self.path, s, t) if form == "f" else state_weight(self.path, form, s, t, self.eta)
 
-    def _weights(self, form: str, s: float, t: float, nodes, rule: str, factors) -> tuple[list, object]:
+    def _weights(self, form: str, s: float, t: float, nodes, rule: str, factors) -> tuple[list, Any]:
         """(weights of the evaluations at `nodes`, bias) of a step."""
         if form == "f":
             return v3.node_weights(self.ways, self.path, s, t, nodes, rule, factors)

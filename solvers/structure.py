@@ -114,7 +114,7 @@ def _check_records(tape: Tape, path: Path) -> None:
             sums: dict[int, float] = {}
             for name, w in record.terms:
                 for place, size in added.get(name, {}).items():
-                    sums[place] = sums.get(place, 0.0) + w * size
+                    sums[place] = sums.get(place, 0.0) + w * size  # type: ignore[operator] no run with noise has fields
             added[record.dst] = sums if not found or record.dst in states else {}  # a stored quantity is made of the state it belongs to
         elif isinstance(record, Noise):
             if not any(c.register == record.dst for c in ends.get(position + 1, ())):
