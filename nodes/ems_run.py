@@ -35,12 +35,11 @@ def measure(
     The file is `name` with a code of all settings but `samples`: what is there already is not measured again, more samples are added to
     it. Finished samples are kept when the run is interrupted or fails. `show(text)` is told the time left, about once a second.
     """
-    empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"]))
-    if empty.is_nested:
+    if latent["samples"].is_nested:
         raise ValueError(
             "latent_image is a nest of several latents (video with sound); DPM-Solver-v3 can be calibrated on single ones only."
         )
-    empty = empty[:1]
+    empty = comfy.sample.fix_empty_latent_channels(model, torch.zeros_like(latent["samples"][:1]))
     shape = tuple(empty.shape[1:])
     kind, note = usable_kind(kind, shape)
     if note:
@@ -82,7 +81,7 @@ def measure(
                 made += state.shape[0]
                 return wrapped(state, state.new_full([state.shape[0]], sigma), **(extra_args or {}))
 
-            batch = _batch(model, shape, x.device)
+            batch = min(samples, _batch(model, shape, x.device))
             while True:
                 try:
                     keep.moments = calibrate(
