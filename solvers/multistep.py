@@ -224,7 +224,7 @@ class _Plan:
         h = lam[i + 1] - lam[i]
         if official and (self.steps < 10 or self.corrector != "none" or self.algorithm == "dpmsolver-v3"):
             p = min(p, self.steps - i)
-        limit = form == "f" and self.statistics.tail == "decay"  # a polynomial has an integral up to λ = ∞
+        limit = form == "f" and self.statistics.tail == "denoise"  # there the polynomial goes to the last knot, not to λ = ∞
         if (
             math.isinf(h)
             and not limit
@@ -244,11 +244,10 @@ class _Plan:
 
     def _reach(self, form: str, i: int) -> float:
         """How far step i reaches for the smooth rule: its λ step; for "v", whose weight sinφ cosφ falls like e^{-λ} near the data, at most
-        twice the mean distance under that weight. (The last finite step of `normal` on flow models: error .006 instead of .010.) So too for
-        "f" on its step to σ = 0, in the middle of its bins."""
+        twice the mean distance under that weight. (The last finite step of `normal` on flow models: error .006 instead of .010.)"""
         s, t, h = self.sigmas[i], self.sigmas[i + 1], self.lam[i + 1] - self.lam[i]
         if form == "f" and math.isinf(h):
-            return v3.mean_distance(self.ways, self.lam[i]) * 2
+            return v3.reach(self.ways, self.lam[i])
         if form != "v" or math.isinf(h):
             return h
         whole, first = newton_moments(self.path, form, s, t, [s, s], "taylor")

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,22 +19,18 @@ KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many a
 
 
 class Curve:
-    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Constant before the first; after the last it goes to `beyond`
-    (None: it stays constant) like e^{-2λ}.
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,); constant outside.
 
     C¹ because a piecewise linear l would hold a third-order solver at order 2.
     """
 
-    def __init__(self, knots, values, beyond: float | None = None):
+    def __init__(self, knots, values):
         self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
         width = np.diff(self.knots)
         width = width.reshape(-1, *[1] * (self.values.ndim - 1))
         rise = np.diff(self.values, axis=0) / width
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
-        self.excess = np.zeros_like(self.values[-1]) if beyond is None else self.values[-1] - beyond
-        steepest = 3 * np.abs(rise[-1])  # so that the last part has no bump of its own; then C¹ ends at the last knot
-        slopes[-1] = np.clip(-2 * self.excess, -steepest, steepest)
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
@@ -49,31 +46,23 @@ class Curve:
 
     def value(self, lam):
         """At λ (m,): (m, bins)."""
-        part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
+        part, t, _ = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
-        return c[0] + t * (c[1] + t * (c[2] + t * c[3])) + self.excess * np.expm1(-2 * np.maximum(outside, 0))
+        return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
 
     def slope(self, lam):
         """d/dλ at λ (m,): (m, bins)."""
         lam = np.asarray(lam, dtype=np.float64)
         part, t, outside = self._locate(lam)
         c = [p[part] for p in self.parts]
-        return np.where(
-            outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), np.where(outside > 0, -2 * self.excess * np.exp(-2 * outside), 0.0)
-        )
+        return np.where(outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), 0.0)
 
     def primitive(self, lam):
         """The integral from the first knot to λ (m,): (m, bins)."""
         part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
         inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
-        after = np.maximum(outside, 0)
-        return (
-            inner
-            + np.minimum(outside, 0) * self.values[0]
-            + after * (self.values[-1] - self.excess)
-            - self.excess * np.expm1(-2 * after) / 2
-        )
+        return inner + outside * np.where(outside > 0, self.values[-1], self.values[0])
 
 
 class _Gaussian:
@@ -96,9 +85,9 @@ class Statistics:
     `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
 
-    Before the first knot all stay as they are. Behind the last, `tail` "decay" lets l go to 0, s to -2 and b to 0 like e^{-2λ}: where the
-    data have a density, ε = -σ ∇log p and u = e^{-λ} ε falls like e^{-2λ}. So λ = ∞, σ = 0, is reached by an ordinary step. "constant" is
-    for l = 1, s = 0 or l = 0, s = -1, the statistics that make DPM-Solver++ and DPM-Solver.
+    Outside the knots all stay as they are. The last knot is the lowest noise level the model knows: the step to σ = 0 ends with the
+    prediction there (see `v3`), of the order that the history allows, or with `tail` "constant" of order 1: so l = 1, s = 0 is
+    DPM-Solver++ and l = 0, s = -1 DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
 
@@ -109,8 +98,9 @@ class Statistics:
     b: np.ndarray
     label: str = ""
     data_std: float = 0.0
-    tail: str = "decay"
+    tail: str = "denoise"
     metadata: dict[str, str] = field(default_factory=dict)
+    parity: ClassVar[bool] = False  # whether `way` is the official code's own, which no proof of a tape can follow
 
     def __post_init__(self):
         for name in ("lam", "l", "s", "b"):
@@ -157,17 +147,20 @@ class Statistics:
         """Only the bins `which` (flat indices), as kind "element" of that many; the proof of a tape looks at a few."""
         if self.data_std:
             return self
-        flat = (a.reshape(len(self.lam), -1)[:, which] for a in (self.l, self.s, self.b))
-        return Statistics("element", self.lam, *flat, tail=self.tail)
+        l, s, b = (a.reshape(len(self.lam), -1)[:, which] for a in (self.l, self.s, self.b))  # noqa: E741
+        return Statistics("element", self.lam, l, s, b, tail=self.tail)
+
+    def way(self, lam_s: float, lam_t: float) -> Any:
+        """Parity statistics sum up a `v3.Way` by themselves; None: l, s and b are integrated."""
+        return None
 
     @functools.cached_property
     def blocks(self) -> list[tuple]:
         """(l, s, b) as functions of λ over flat bins, some thousand bins at a time: what is integrated of them fits in a cache."""
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
-        ends = (0.0, -2.0, 0.0) if self.tail == "decay" else (None, None, None)
         out = []
         for first in range(0, flat[0].shape[1], BLOCK):
-            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], end) for a, end in zip(flat, ends, strict=True))  # noqa: E741
+            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK]) for a in flat)  # noqa: E741
             out.append((_Gaussian(self.data_std) if self.data_std else l, s, b))
         return out
 

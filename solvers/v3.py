@@ -22,7 +22,6 @@ from .path import Path
 from .statistics import Statistics
 
 POINTS, MOMENTS = 10, 5  # of a panel's quadrature; order 4 with its corrector has five nodes
-FAR = 40.0  # e^{-40} is nothing in float64: how far behind the last knot, or behind s, λ = ∞ lies for the integrals
 
 
 @functools.cache
@@ -45,9 +44,12 @@ def panels(knots: np.ndarray, a: float, b: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Way:
-    """From λ_s to λ_t: ∫l, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,)."""
+    """From λ_s to λ_t: e^{-∫l}, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,).
 
-    L: np.ndarray
+    To σ = 0: of y_end = x0(λ_T), λ_T the last knot, what falls to y_s, to g = τ^k and to B_s.
+    """
+
+    keep: np.ndarray
     S: np.ndarray
     B: np.ndarray
     moments: tuple[np.ndarray, ...]
@@ -63,17 +65,25 @@ class Ways:
 
     def __call__(self, lam_s: float, lam_t: float) -> Way:
         if (lam_s, lam_t) not in self._known:
-            parts = [_integrate(part, lam_s, lam_t) for part in self.statistics.blocks]
-            joined = [np.concatenate(a) for a in zip(*parts, strict=True)]
-            self._known[lam_s, lam_t] = Way(joined[0], joined[1], joined[2], tuple(joined[4:]), joined[3])
+            self._known[lam_s, lam_t] = self.statistics.way(lam_s, lam_t) or self._integrated(lam_s, lam_t)
         return self._known[lam_s, lam_t]
+
+    def _integrated(self, lam_s: float, lam_t: float) -> Way:
+        parts = [_integrate(part, lam_s, lam_t) for part in self.statistics.blocks]
+        joined = [np.concatenate(a) for a in zip(*parts, strict=True)]
+        return Way(joined[0], joined[1], joined[2], tuple(joined[4:]), joined[3])
 
 
 def _integrate(curves, lam_s: float, lam_t: float) -> list[np.ndarray]:
-    """[∫l, ∫s, B, drift, moments …] of a way. λ_t = ∞ is taken where e^{-2λ}, by which all falls there, is nothing in float64."""
+    """[e^{-∫l}, ∫s, B, drift, moments …] of a way.
+
+    The way to σ = 0 leads to the last knot λ_T, the last noise level the model knows, and ends with its prediction there,
+    y_end = x0 = (1-l) y - f, as the hosts' runs end with their last evaluation: below, only a density has an ODE, and no network.
+    """
     l, s, b = curves  # noqa: E741
-    if math.isinf(lam_t):
-        lam_t = max(lam_s, s.knots[-1]) + FAR
+    ending = math.isinf(lam_t)
+    if ending:
+        lam_t = max(lam_s, s.knots[-1])
     ends = panels(s.knots, lam_s, lam_t)
     nodes, weights, integrate = gauss()
     width = np.diff(ends)[:, None]
@@ -87,8 +97,12 @@ def _integrate(curves, lam_s: float, lam_t: float) -> list[np.ndarray]:
         before = np.cumsum(wholes, axis=0) - wholes
         inner = before[:, None] + width[:, :, None] * np.einsum("ij,pjb->pib", integrate, rate)
         end_b, drift = wholes.sum(0), (kernel * inner.reshape(len(points), -1)).sum(0)
-    powers = (points - lam_s) ** np.arange(MOMENTS)[:, None]
-    return [np.broadcast_to(end_l[0], end_s[0].shape), end_s[0], end_b, drift, *(powers @ kernel)]
+    powers = np.arange(MOMENTS)[:, None]
+    keep, moments = np.exp(-end_l[0]), (points - lam_s) ** powers @ kernel
+    if ending:
+        rest, grown = 1 - l.value(np.array([lam_t]))[0], np.exp(end_s[0])
+        keep, drift, moments = rest * keep, rest * drift + grown * end_b, rest * moments + grown * (lam_t - lam_s) ** powers
+    return [np.broadcast_to(keep, end_s[0].shape), end_s[0], end_b, drift, *moments]
 
 
 def value(statistics: Statistics, path: Path, s: float) -> tuple[np.ndarray, float]:
@@ -99,13 +113,13 @@ def value(statistics: Statistics, path: Path, s: float) -> tuple[np.ndarray, flo
 
 def state_weight(ways: Ways, path: Path, s: float, t: float) -> np.ndarray:
     """The factor of x_s."""
-    return path.alpha(t) / path.alpha(s) * np.exp(-ways(path.half_logsnr(s), path.half_logsnr(t)).L)
+    return path.alpha(t) / path.alpha(s) * ways(path.half_logsnr(s), path.half_logsnr(t)).keep
 
 
-def mean_distance(ways: Ways, lam_s: float) -> float:
-    """The mean of τ under the weight of the step from λ_s to σ = 0, median over bins."""
+def reach(ways: Ways, lam_s: float) -> float:
+    """How far the step from λ_s to σ = 0 goes: to the last knot, or twice the mean of τ under its weight, in the middle of the bins."""
     whole, first, *_ = ways(lam_s, math.inf).moments
-    return float(np.median(first / whole))
+    return min(max(0.0, float(ways.statistics.lam[-1]) - lam_s), 2 * float(np.median(first / whole)))
 
 
 def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
