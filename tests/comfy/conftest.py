@@ -156,13 +156,14 @@ def build_node(pack):
 
 @pytest.fixture(scope="session")
 def server(tools, tmp_path_factory):
-    """One real ComfyUI server with this repository as custom_nodes/my-pack and the analytic model as custom_nodes/analytic-model."""
+    """One real ComfyUI server with this repository as custom_nodes/my-pack, the analytic model as custom_nodes/analytic-model and the
+    demo's trained one as custom_nodes/emoji-demo."""
     folder = tmp_path_factory.mktemp("server")
     model = folder / "analytic-model"
     model.mkdir()
     (model / "analytic.py").write_bytes((HERE / "analytic.py").read_bytes())
     (model / "__init__.py").write_bytes((HERE / "server_nodes.py").read_bytes())
-    base = tools.prepare_base(folder / "base", {"my-pack": ROOT, "analytic-model": model})
+    base = tools.prepare_base(folder / "base", {"my-pack": ROOT, "analytic-model": model, "emoji-demo": ROOT / "demo" / "pack"})
     # Where `host` came first, torchvision is the stub in this process, and the server would take it for an installed one.
     torchvision = importlib.util.find_spec("torchvision")
     stub = torchvision is None or tools.STUBS in Path(torchvision.origin or "").parents
