@@ -15,6 +15,7 @@ if __name__ == "dpm_solver_ext":
         "adaptive": "solvers.adaptive", "walk_adaptive": "solvers.adaptive", "AdaptiveInfo": "solvers.adaptive",
         "dynamic_threshold": "solvers.threshold", "make_project": "solvers.threshold", "brownian": "solvers.noise",
         "NoiseScheduleVP": "solvers.official_schedule", "model_wrapper": "solvers.official_model", "DPM_Solver": "solvers.official",
+        "DPM_Solver_v3": "solvers.official_v3", "Statistics": "solvers.statistics",
         "DPMSolverSampler": "interop.ldm", "DPMSolverExtScheduler": "interop.diffusers_scheduler",
     }  # fmt: skip
     __all__ = [*(n for n, home in _HOME.items() if home.startswith("solvers")), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -27,13 +27,13 @@ def run(
     lower_order_final = not older if lower_order_final is None else lower_order_final
     solver_type = "dpmsolver" if solver_type == "dpm_solver" else solver_type
     line = Timeline(solver.noise_schedule, x)
-    t_start, t_end = _time("t_start", t_start, line.T, line.T), _time("t_end", t_end, 1.0 / line.total_N, line.T)
+    t_start, t_end = time_in("t_start", t_start, line.T, line.T), time_in("t_end", t_end, 1.0 / line.total_N, line.T)
     _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_type, return_intermediate)
     dtype, states, scale_here = x.dtype, [], [1.0]
 
     def denoise(y: Any, s: float) -> Any:
         t, scale_here[0] = line.at(s)
-        return _data(solver, _times(y, scale_here[0]), t, line.path.alpha(s) * scale_here[0], line.path.sigma(s) * scale_here[0], dtype)
+        return data_at(solver, scaled(y, scale_here[0]), t, line.path.alpha(s) * scale_here[0], line.path.sigma(s) * scale_here[0], dtype)
 
     def corrected(state: Any, t: float, step: int) -> Any:
         if solver.correcting_xt_fn is not None:
@@ -47,14 +47,14 @@ def run(
         if step < 0:
             return None
         t, scale = line.at(s)
-        state = corrected(cast(_times(y, scale), dtype), t, step)
-        return None if solver.correcting_xt_fn is None else _times(widened(state), 1 / scale)
+        state = corrected(cast(scaled(y, scale), dtype), t, step)
+        return None if solver.correcting_xt_fn is None else scaled(widened(state), 1 / scale)
 
     hooks: dict[str, Any] = {}
     if solver.correcting_xt_fn is not None or return_intermediate:
         hooks["arrive"] = arrive
     if callback is not None:
-        hooks["mark"] = lambda step, y, x0: callback(step, cast(_times(y, scale_here[0]), dtype), cast(x0, dtype))
+        hooks["mark"] = lambda step, y, x0: callback(step, cast(scaled(y, scale_here[0]), dtype), cast(x0, dtype))
 
     with without_gradients(x):
         if method == "adaptive":
@@ -63,18 +63,18 @@ def run(
             if not solver.exact:  # the official code starts small, grows at will, and evaluates the start of a rejected step again
                 options |= {"h_init": 0.05, "safety": 0.9, "growth": math.inf, "h_max": math.inf, "scaled": False, "reuse": False}
                 options["done"] = lambda s: abs(line.at(s)[0] - t_end) <= T_ERR
-            y, info = adaptive(line.path, denoise, _times(widened(x), 1 / line.at(start)[1]), start, end, **options, **hooks)
+            y, info = adaptive(line.path, denoise, scaled(widened(x), 1 / line.at(start)[1]), start, end, **options, **hooks)
             taken = info.accepted
         else:
             tape = line.tape(
                 (t_start, t_end), steps, method, skip_type, solver.algorithm_type, order, solver_type, lower_order_final, solver.exact
             )
-            y = execute(tape, denoise, _times(widened(x), 1 / line.at(tape.sigmas[0])[1]), **hooks)
+            y = execute(tape, denoise, scaled(widened(x), 1 / line.at(tape.sigmas[0])[1]), **hooks)
             end, taken = tape.sigmas[-1], len(tape.sigmas) - (method != "multistep")
         if denoise_to_zero:
             result = corrected(cast(denoise(y, end), dtype), t_end, taken)
         else:
-            result = cast(_times(y, line.at(end)[1]), dtype)
+            result = cast(scaled(y, line.at(end)[1]), dtype)
     return (result, states) if return_intermediate else result
 
 
@@ -95,7 +95,7 @@ def in_order(
     return lower_order_final, denoise_to_zero or denoise, solver_type, 0.0078 if atol is None else atol, rtol
 
 
-def _data(solver: Any, state: Any, t: float, alpha: float, sigma: float, dtype: Any) -> Any:
+def data_at(solver: Any, state: Any, t: float, alpha: float, sigma: float, dtype: Any) -> Any:
     """The data prediction used at time t, in the precision of `state`; the network sees `dtype`."""
     x = cast(state, dtype)
     x0 = solver.model.data(x, state, full(x, (x.shape[0],), solver.model.label(t)), alpha, sigma)
@@ -131,7 +131,7 @@ def _check(solver, x, steps, t_start, t_end, order, skip_type, method, solver_ty
         raise ValueError(f"steps is {steps}, but {method} of order {order} needs at least {least}; raise steps or lower the order.")
 
 
-def _times(a: Any, factor: float) -> Any:
+def scaled(a: Any, factor: float) -> Any:
     """a·factor; a itself where the factor is 1, as on every variance-preserving schedule."""
     return a if factor == 1 else a * factor
 
@@ -146,7 +146,7 @@ def check_flag(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; give True or False.")
 
 
-def _time(name: str, given: Any, default: float, last: float) -> float:
+def time_in(name: str, given: Any, default: float, last: float) -> float:
     """A time as a number in (0, T]."""
     t = default if given is None else float(on_host(given, name).reshape(()))
     if not 0 < t <= last * (1 + 1e-6):
