@@ -1,7 +1,7 @@
 """Write the workflow templates: those of the extension (for any checkpoint) and those of the demo (for the emoji model).
 
     python demo/templates.py                  writes the .json files
-    python demo/templates.py --thumbnails     also paints the same-name .jpg files with the demo's host (half a minute)
+    python demo/templates.py --thumbnails     also paints the same-name .jpg files with the demo's host (some minutes); or name templates
 
 A template is listed by ComfyUI under the pack that has it in `example_workflows/`. The extension's own use nothing but ComfyUI's
 nodes and ours; the demo's need the emoji pack and therefore lie in its folder.
@@ -340,7 +340,7 @@ TEMPLATES = (
     (EXTENSION, checkpoint_v3),
 )
 # What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. Of an edit the
-# first row is the original, the others what it becomes.
+# first row is the original, the others what it becomes; those of v3 are calibrated for their kind before.
 PICTURES = (
     ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
     ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
@@ -349,6 +349,8 @@ PICTURES = (
     ("dpm_sde", "dpmpp_2m_sde_ext", "dpm_auto_ext", 24, ("plant-flower", "animal-bird", "food-prepared")),
     ("emoji_dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("heart", "food-fruit", "food-sweet")),
     ("dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("face-smiling", "cat-face", "face-negative")),
+    ("emoji_dpm_v3", "dpm_solver_v3", "auto", 6, ("food-fruit", "animal-bird", "sky & weather")),
+    ("dpm_v3", "dpm_solver_v3", "auto", 8, ("food-sweet", "plant-flower", "clothing")),
 )
 
 
@@ -373,18 +375,42 @@ def edited_nodes(kind: str) -> dict:
     }
 
 
-def thumbnails() -> None:
-    """Paint a 3x3 sheet of emoji for every template and save it as its .jpg."""
+def v3_nodes(steps: int, cfg: float) -> dict:
+    """The nodes, in the format of the API, that calibrate the model and paint into "w" with the statistics."""
+    wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
+    measured = dict(
+        zip(
+            ("cfg", "samples", "nodes", "probes", "shape", "calibration_seed", "file_name"),
+            calibrate_widgets(cfg, "thumbnail"),
+            strict=True,
+        )
+    )
+    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
+    schedule = ("schedule", "steps", "denoise", "sigma_max", "sigma_min", "manual_sigmas", "final_sigma")
+    sampler = {"add_noise": True, "noise_seed": 7, "cfg": cfg, "sampler": ["k", 0], "sigmas": ["g", 0]}
+    return {
+        "c": {"class_type": "DPMSolverCalibrateExt", "inputs": measured | wires},
+        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, V3_WIDGETS, strict=True)) | {"ems": ["c", 0]}},
+        "g": {
+            "class_type": "DPMSolverSchedulerExt",
+            "inputs": dict(zip(schedule, scheduler_widgets(steps), strict=True)) | {"model": ["m", 0]},
+        },
+        "w": {"class_type": "SamplerCustom", "inputs": sampler | wires},
+    }
+
+
+def thumbnails(only: list[str]) -> None:
+    """Paint a 3x3 sheet of emoji for every template, or for `only` these, and save it as its .jpg."""
     from host import Server, fetch_image, prepare_base, run_workflow
     from PIL import Image
 
     folders = {make().name: folder for folder, make in TEMPLATES}
     base = prepare_base(HERE.parent / ".comfy" / "demo", {"dpm-solver-ext": HERE.parent, "emoji-demo": HERE / "pack"})
     with Server(base, progress=print) as server:
-        for name, sampler, scheduler, steps, kinds in PICTURES:
+        for name, sampler, scheduler, steps, kinds in (p for p in PICTURES if not only or p[0] in only):
             sheet = Image.new("RGB", (384, 384), "white")
             for row, kind in enumerate(kinds):
-                first, edited = kinds[0], name.endswith("edit") and row > 0
+                first, edited, calibrated = kinds[0], name.endswith("edit") and row > 0, name.endswith("v3")
                 widgets = {
                     "seed": 7 if name.endswith("edit") else 7 + row,
                     "steps": steps,
@@ -400,11 +426,14 @@ def thumbnails() -> None:
                     "n": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": "(anything)"}},
                     "l": {"class_type": "EmojiDemoLatent", "inputs": {"width": 32, "height": 32, "batch_size": 3}},
                     "s": {"class_type": "KSampler", "inputs": {**widgets, **wires}},
-                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["s" if not edited else "w", 0], "scale": 4}},
+                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["w" if edited or calibrated else "s", 0], "scale": 4}},
                     "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
                 }
                 if edited:
                     prompt |= edited_nodes(kind)
+                if calibrated:
+                    del prompt["s"]
+                    prompt |= v3_nodes(steps, 2.5)
                 for column, image in enumerate(run_workflow(server.url, prompt).images):
                     sheet.paste(Image.open(io.BytesIO(fetch_image(server.url, image))), (128 * column, 128 * row))
             path = folders[name] / f"{name}.jpg"
@@ -414,12 +443,12 @@ def thumbnails() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the workflow templates.")
-    parser.add_argument("--thumbnails", action="store_true", help="paint the .jpg files too")
+    parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="paint the .jpg files too, or those of these templates")
     args = parser.parse_args()
     for folder, make in TEMPLATES:
         print(make().write(folder))
-    if args.thumbnails:
-        thumbnails()
+    if args.thumbnails is not None:
+        thumbnails(args.thumbnails)
 
 
 if __name__ == "__main__":
