@@ -4,6 +4,8 @@ Radial bins use the orthonormal real FFT of the last two axes. Sums over all bin
 and element sums also serve per channel, and those per channel as a whole.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Sequence
