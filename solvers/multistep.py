@@ -9,7 +9,7 @@ Two things differ from the official code, and each has a switch back:
 
 - `start="corrected"`: when the second evaluation is there, the first step is taken again with both (a trapezoid rule, no extra
   evaluation), so that order 3 converges at order 3 (measured 3.0) where the first-order start leaves it at 2.
-- `final_rule="smooth"`: the order falls with the sizes of the λ steps, not at a step count; see `fades`.
+- `final_rule="smooth"`: the order falls with the sizes of the λ steps, not at a step count; see module `fades`.
 
 With an infinite end (σ = 0, flow σ = 1) a polynomial in λ has no value there: the step next to it is of order 1 in the x0 form,
 and the measured order over the whole run is 1.7 to 2.2 whatever `order` says ("dpmsolver-v" of order 2 from flow σ = 1: 1.3). Tried
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import v3
+from .fades import careful, correction_fades, fades
 from .path import Path, rising
 from .proof import check
 from .statistics import Statistics
@@ -45,22 +46,6 @@ from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
 from .unipc import official_corrector_weights
 
 V3_TYPES = ("dpmsolver", "taylor", "pseudo")  # what solver_type may be with algorithm dpmsolver-v3
-
-
-def fades(h: float, before: Sequence[float], order: int, damped: bool = True) -> list[float]:
-    """The smooth rule: factors of the terms of orders 1, 2, 3 … for a λ step h after the steps `before` (newest first).
-
-    A slope taken over the last step h₁ is trusted over twice its length; beyond, its term falls by 1 + h²/2 ((h/2h₁)² - 1). That is
-    nearly order 1 for a last finite step far longer than the one before it, where extrapolation does the harm, and exactly order 2
-    on karras (from 4 steps). The higher derivatives need small steps besides, 1 + h², and fall with the steps before in the
-    same way: differences between two points that nearly coincide would amplify the rounding of a half-precision model. All factors
-    go to 1 with h, so the order stays, up to 3; a start that is made for more goes without the 1 + h² (`damped`). Chosen on mixtures with
-    guidance 1 to 7.5, 5 to 30 steps: tests/unit/test_step_counts.py holds the smoothness in the number of steps.
-    """
-    factors = [1.0]
-    for j, earlier in enumerate(before[: order - 1]):
-        factors.append(factors[-1] / (1 + h * h / 2 * max(0.0, (h / (2 * earlier)) ** 2 - 1)) / (1 + (h * h if j and damped else 0.0)))
-    return factors
 
 
 def plan_multistep(
@@ -236,8 +221,7 @@ class _Plan:
         factors = [1.0] * p
         if self.final_rule == "smooth" and p > 1:
             factors = fades(self._reach(form, i), [lam[i - j] - lam[i - j - 1] for j in range(p - 1)], p, not self.extra)
-            if self.corrector != "none":  # it makes good what a careful prediction leaves; -6 % error over six problems, -20 % at 5 steps
-                factors = [1.0, *(f / (1 + f * min(h**4 / 4, 1.25)) for f in factors[1:])]
+            factors = careful(factors, h) if self.corrector != "none" else factors
             while factors[-1] < 1e-6:
                 factors.pop()
         return [self.sigmas[i - j] for j in range(len(factors))], factors
@@ -292,19 +276,13 @@ class _Plan:
         self.claims.append(Claim(self.first, len(self.records), s, t, form, rule, nodes, factors, eta=eta))
 
     def _correction_fades(self, i: int, count: int) -> tuple[float, ...]:
-        """The fades of a correction's terms: value, slope over the step itself, higher differences.
-
-        A long step is not corrected by more than its evaluations can tell; all fades go to 1 with h, which leaves the order. The slope's
-        1/(1 + h²/2) and, for the first step, 1/(1 + 2h²), without a corrector 1/(1 + h²), were measured on mixtures and a trained network.
-        """
-        h = self.lam[i] - self.lam[i - 1]
+        """The fades of a correction's terms: value, slope over the step itself, higher differences."""
+        h, lam = self.lam[i] - self.lam[i - 1], self.lam
         if not self._full_corrector(i):
             return 1.0, 1 / (1 + h * h)
         if self.final_rule != "smooth":
             return (1.0,) * count
-        slope = 1.0 if self.extra else 1 / (1 + h * h * (2.0 if i == 1 else 0.5))
-        before = [self.lam[i - 1 - j] - self.lam[i - 2 - j] for j in range(count - 2)]
-        return (1.0, *(slope * f for f in fades(h, before, count - 1, not self.extra)))
+        return correction_fades(h, [lam[i - 1 - j] - lam[i - 2 - j] for j in range(count - 2)], i == 1, self.extra)
 
     def _extra_start(self) -> None:
         """The first p-1 steps taken again from the start with the polynomial through their p nodes, the evaluations there made again

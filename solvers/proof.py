@@ -9,8 +9,7 @@ not from the φ functions the planner used. One pass over the records serves a b
 What such runs cannot show is checked on the records themselves: that noise is added once and last, and by its interval, that a
 prediction is read and stored with the node and the state it belongs to, and that marks and arrivals show what they say.
 
-DPM-Solver-v3's form "f" runs on g = N_k from y = 1, for a few bins of its statistics, one after the other, as numbers; what l, s and b
-add up to on the way is integrated here anew, from their values at points.
+DPM-Solver-v3's form "f" runs on g = N_k from y = 1, for a few bins of its statistics, one after the other: `proof_v3`.
 
 With noise (eta > 0) the same holds of the mean, with the rates of the SDE; ε forms then run on ε = n, not on data at one point. The
 noise that a claim's records add must be, for the x0 forms, what the state's own noise lacks of σ_t² (the variance balances), and for
@@ -19,34 +18,19 @@ the ε forms the integral of the SDE's.
 
 import functools
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from .path import PATHS, Path
+from .proof_v3 import along, expected, gauss, one_by_one
 from .statistics import Statistics
 from .step import FLOOR, POWER
 from .structure import ROUNDING, check_structure, kept
-from .tape import Affine, Arrive, Claim, Eval, Field, Tape, TapeError
+from .tape import Affine, Arrive, Claim, Eval, Tape, TapeError
 
 C, N = 0.7, -1.3  # the one-point data and the noise that travels with it
 TOLERANCE = 1e-11
 BLOCK, HISTORY = 32, 16  # claims in one pass; claims before them whose evaluations they may read
-BINS = 3  # of statistics, how many are tried
-
-
-@functools.cache
-def _gauss():
-    return np.polynomial.legendre.leggauss(24)
-
-
-@functools.cache
-def _integration_matrix() -> np.ndarray:
-    """From values at the nodes of `_gauss` to integrals from -1 to each node, of the polynomial through them: by its moments."""
-    nodes, _ = _gauss()
-    powers = np.polynomial.chebyshev.chebvander(nodes, len(nodes) - 1)
-    primitives = [np.polynomial.chebyshev.chebval(nodes, np.polynomial.chebyshev.chebint(row, lbnd=-1)) for row in np.eye(len(nodes))]
-    return np.linalg.solve(powers.T, np.array(primitives)).T
 
 
 @functools.lru_cache(maxsize=512)
@@ -55,7 +39,7 @@ def _quadrature(path: Path, form: str, s: float, t: float, eta: float) -> tuple[
     lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
     h = lam_t - lam_s
     panels = max(1, math.ceil(abs(h) / 3))
-    nodes, weights = _gauss()
+    nodes, weights = gauss()
     tau = ((np.arange(panels)[:, None] + (nodes + 1) / 2) * (h / panels)).ravel()
     w = np.tile(weights, panels) * (h / (2 * panels))
     if form == "x0":
@@ -84,53 +68,11 @@ def _ratio(path: Path, s: float) -> float:
     return path.alpha(s) / path.sigma(s)
 
 
-@functools.lru_cache(maxsize=512)
-def _along(statistics: Statistics, lam_s: float, lam: float) -> tuple[float, float, float, np.ndarray]:
-    """From λ_s to λ, of statistics of one bin: ∫l, ∫s, B = ∫ e^{-∫s} b, and rows of points: λ, weight, ∫l, ∫s, B. Gauss-Legendre on panels,
-    whose integrals to each point are those of the polynomial through the panel's values."""
-    nodes, weights = _gauss()
-    integrate = _integration_matrix().T
-    if math.isinf(lam):
-        lam = max(lam_s, statistics.lam[-1])
-    marks = sorted([lam_s, lam, *(k for k in statistics.lam if min(lam_s, lam) < k < max(lam_s, lam))], reverse=bool(lam < lam_s))
-    cuts = [np.linspace(p, q, math.ceil(abs(q - p) / 2) + 1)[:-1] for p, q in zip(marks, marks[1:], strict=False)]
-    ends = np.concatenate([*cuts, [lam]])
-    half = np.diff(ends)[:, None] / 2
-    at = ends[:-1, None] + half * (nodes + 1)
-    l, s, drift = (curve.value(at.ravel())[:, 0].reshape(at.shape) for curve in statistics.blocks[0])  # noqa: E741
-
-    def summed(rate: np.ndarray) -> tuple[float, np.ndarray]:
-        whole = half[:, 0] * (rate @ weights)
-        return float(whole.sum()), half * (rate @ integrate) + (np.cumsum(whole) - whole)[:, None]
-
-    (all_l, to_l), (all_s, to_s) = summed(l), summed(s)
-    all_drift, to_drift = summed(np.exp(-to_s) * drift)
-    return all_l, all_s, all_drift, np.stack([at, half * weights, to_l, to_s, to_drift]).reshape(5, -1)
-
-
-def _expected_f(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
-    """DPM-Solver-v3's step on g = N_k from y = 1."""
-    s, t = claim.sigma_from, claim.sigma_to
-    lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
-    whole, grown, b, (at, w, to_l, to_s, drift) = _along(statistics, lam_s, lam_t)
-    roots = [lam_s] * k if claim.rule == "pseudo" else [path.half_logsnr(n) for n in claim.nodes[:k]]
-    last = statistics.lam[-1:] if math.isinf(lam_t) else np.array([lam_t])  # where the way ends
-    g = np.append(at, np.maximum(last, lam_s))
-    g = np.prod([g - root for root in roots], axis=0) if roots else np.ones_like(g)
-    if claim.rule == "dpmsolver" and k == 1 and len(claim.nodes) == 2 and lam_t < math.inf:  # τ at the middle of the step
-        g = (lam_t - lam_s) / 2 + lam_s - roots[0] + 0 * g
-    g = claim.fades[k] * g
-    y = math.exp(-whole) - float((w * np.exp(to_l - whole + to_s) * (g[:-1] + drift)).sum())
-    if math.isinf(lam_t):  # x0 there: (1-l) y - f
-        y = (1 - float(statistics.blocks[0][0].value(np.maximum(last, lam_s))[0, 0])) * y - math.exp(grown) * (g[-1] + b)
-    return path.alpha(t) * y
-
-
 def _expected(path: Path, claim: Claim, k: int, statistics: Statistics | None) -> float:
     """The state the claim promises on data N_k (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v", from α_s in "f")."""
     if claim.form == "f":
         assert statistics is not None
-        return _expected_f(path, claim, k, statistics)
+        return expected(path, claim, k, statistics)
     s, t = claim.sigma_from, claim.sigma_to
     if _stochastic_eps(claim) and k == 0:  # ε = n all along
         start = path.alpha(t) / path.alpha(s) * (path.alpha(s) * C + path.sigma(s) * N)
@@ -198,28 +140,10 @@ def check(tape: Tape) -> Tape:
     check_structure(tape)
     if tape.statistics is not None and tape.statistics.parity:
         return tape
-    for one in _one_by_one(tape):
+    for one in one_by_one(tape):
         for begin in range(0, len(one.claims), BLOCK):
             _check_block(one, path, begin)
     return tape
-
-
-def _one_by_one(tape: Tape):
-    """The tape itself, or with statistics of many bins the tapes that some of the bins run: those with the extreme and the middle l."""
-    if tape.statistics is None or tape.statistics.l[0].size == 1:
-        yield tape
-        return
-    order = np.argsort(tape.statistics.l.reshape(len(tape.statistics.lam), -1).mean(0))
-    for j in order[np.unique(np.linspace(0, len(order) - 1, BINS).astype(int))]:
-
-        def number(w, j=j):
-            return float(w.values[j]) if isinstance(w, Field) else w
-
-        records = tuple(
-            replace(r, terms=tuple((name, number(w)) for name, w in r.terms), bias=number(r.bias)) if isinstance(r, Affine) else r
-            for r in tape.records
-        )
-        yield replace(tape, records=records, statistics=tape.statistics.at_bins([j]))
 
 
 def _check_block(tape: Tape, path: Path, begin: int) -> None:
@@ -269,7 +193,7 @@ def _check_block(tape: Tape, path: Path, begin: int) -> None:
             l = way.blocks[0][0].value(np.array([lam]))[0, 0]  # noqa: E741
             for i, (claim, _) in enumerate(cases):
                 if of_f[i] and sigma in claim.nodes:
-                    _, to_s, drift, _ = _along(way, path.half_logsnr(claim.sigma_from), lam)
+                    _, to_s, drift, _ = along(way, path.half_logsnr(claim.sigma_from), lam)
                     wanted[i] = (1 - l) * x[i] / path.alpha(sigma) - math.exp(to_s) * (wanted[i] + drift)
         return wanted
 

@@ -9,7 +9,7 @@ import pytest
 
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
-    {"path", "phi", "arrays", "notes", "statistics"},
+    {"path", "phi", "arrays", "notes", "statistics", "fades"},
     {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
     {"step", "basis", "official_ems"},
     {"structure"},
