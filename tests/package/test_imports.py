@@ -11,7 +11,7 @@ import pytest
 LAYERS = [
     {"path", "phi", "arrays", "notes", "statistics", "fades"},
     {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
-    {"step", "basis", "official_ems"},
+    {"step", "basis", "proof_v3", "official_ems"},
     {"structure"},
     {"proof"},
     {"*planner"},
