@@ -52,7 +52,7 @@ def differences(made: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, s
 
 def code_of(*things: Any) -> str:
     """Eight hexadecimal digits of whatever nodes hand around: numbers, tensors (some values), functions (name and the numbers they
-    hold), containers; other objects by their class and weights."""
+    hold), containers; other objects by their class, weights and strength."""
     code = hashlib.sha256()
     for thing in things:
         _add(code, thing, 0)
@@ -64,22 +64,26 @@ def _short(count: int) -> str:
 
 
 def _weights(patcher, network) -> str:
-    """'#code value value …': values of some weights as they are without LoRAs, which the host may have put into them."""
+    """'#code value value …': values of some weights as they are without LoRAs, which the host may have put into them. '#unknown' where
+    another pack keeps weights in a way of its own that does not let them be read."""
     backup, hooked = getattr(patcher, "backup", {}), getattr(patcher, "hook_backup", {})
-    state = {k: v for k, v in sorted(network.state_dict().items()) if isinstance(v, torch.Tensor)}
-    keys = [k for k, v in state.items() if v.ndim > 1] or list(state)
     values: list[float] = []
-    for key in keys[:: max(1, len(keys) // TENSORS)][:TENSORS]:
-        own = f"diffusion_model.{key}"
-        tensor = backup[own].weight if own in backup else hooked[own][0] if own in hooked else state[key]
-        values += _some(tensor, VALUES)
+    try:
+        state = {k: v for k, v in sorted(network.state_dict().items()) if isinstance(v, torch.Tensor)}
+        keys = [k for k, v in state.items() if v.ndim > 1] or list(state)
+        for key in keys[:: max(1, len(keys) // TENSORS)][:TENSORS]:
+            own = f"diffusion_model.{key}"
+            tensor = backup[own].weight if own in backup else hooked[own][0] if own in hooked else state[key]
+            values += _some(tensor, VALUES)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        return "#unknown"
     shapes = [(k, tuple(v.shape)) for k, v in state.items()]
     return " ".join([f"#{code_of(shapes, values)}", *(f"{v:.5g}" for v in values)])
 
 
 def _same_values(a: str, b: str) -> bool:
-    """Whether two texts of `_weights` are the same model but for the rounding of their precision."""
-    if a == b:
+    """Whether two texts of `_weights` are the same model but for the rounding of their precision, for all that is known."""
+    if a == b or "#unknown" in (a, b):
         return True
     try:
         x, y = ([float(w) for w in text.split()[1:]] for text in (a, b))
@@ -132,7 +136,7 @@ def _add(code, thing: Any, depth: int) -> None:
         _add(code, [v for v in held if isinstance(v, (str, int, float, bool))], depth + 1)
     else:
         code.update(type(thing).__name__.encode())
-        _add(code, getattr(thing, "weights", None), depth + 1)
+        _add(code, [getattr(thing, name, None) for name in ("weights", "strength")], depth + 1)
 
 
 def _has_value(cell) -> bool:

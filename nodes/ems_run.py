@@ -26,6 +26,7 @@ MOST = 8  # latents at once: more is hardly faster anywhere
 SHARE = 0.8  # of the free memory
 
 
+@torch.no_grad()
 def measure(
     model, positive, negative, cfg: float, latent: dict, *, samples: int, nodes: int, probes: int, kind: str, seed: int, name: str,
     show: Callable[[str], None] | None = None,
@@ -90,8 +91,8 @@ def measure(
                         dtype=torch.float32,
                     )  # fmt: skip
                     return x
-                except management.OOM_EXCEPTION:
-                    if batch == 1:
+                except management.OOM_EXCEPTION as error:  # of old versions of torch: every exception
+                    if batch == 1 or isinstance(error, (management.InterruptProcessingException, ValueError)):
                         raise
                     batch //= 2
                     log.warning("DPM-Solver (ext): not enough memory, so the calibration goes on with %d latents at once.", batch)

@@ -371,6 +371,37 @@ def test_another_use_is_named(analytic, calibrate, paint, said):
     assert "patches none" in said()[3] and "patches 1 weights" in said()[3] and len(said()) == 4
 
 
+def test_a_patched_model_is_known_again(analytic, calibrate, paint, said):
+    """LoRA, guidance function, attention patch and wrapper on the model: measured, and taken for the same when it samples, twice."""
+    import comfy.patcher_extension as extension
+
+    patcher = analytic.build("eps").clone()
+    patcher.add_patches({"diffusion_model.weight": ("diff", (torch.ones(1),))}, 0.5)
+    patcher.set_model_sampler_post_cfg_function(lambda args: args["denoised"])
+    patcher.set_model_attn1_patch(lambda q, k, v, extra: (q, k, v))
+    patcher.add_wrapper(extension.WrappersMP.OUTER_SAMPLE, lambda executor, *args, **kwargs: executor(*args, **kwargs))
+    made = calibrate(patcher, cfg=2.0)
+    for model in (patcher, patcher, patcher.clone()):
+        paint(model, made.ems, cfg=2.0)
+    assert said() == [] and "1 weights and options" in made.ems.metadata["patches"]
+    assert calibrate(patcher.clone(), cfg=2.0).evaluations == 0
+
+
+def test_weights_that_cannot_be_read(analytic, calibrate, paint, said, monkeypatch):
+    """Other packs keep quantised weights their own way: neither a calibration nor a picture fails because of a warning."""
+    patcher = analytic.build("eps")
+
+    def refuse(*args, **kwargs):
+        raise NotImplementedError("quantised")
+
+    monkeypatch.setattr(analytic.network(patcher), "state_dict", refuse)
+    made = calibrate(patcher, samples=1)
+    assert made.ems.metadata["weights"] == "#unknown"
+    for model, ems in ((patcher, made.ems), (analytic.build("eps"), made.ems), (patcher, calibrate(analytic.build("eps"), samples=1).ems)):
+        paint(model, ems)
+    assert said() == []
+
+
 def test_other_guiders_are_named(analytic, calibrate, build_node, said, host):
     """Guidance by two CFGs is none of one number: the warning says so, and nothing fails."""
     patcher = analytic.build("eps")
