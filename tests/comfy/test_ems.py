@@ -391,8 +391,12 @@ def test_weights_that_cannot_be_read(analytic, calibrate, paint, said, monkeypat
     """Other packs keep quantised weights their own way: neither a calibration nor a picture fails because of a warning."""
     patcher = analytic.build("eps")
 
+    read = analytic.network(patcher).state_dict
+
     def refuse(*args, **kwargs):
-        raise NotImplementedError("quantised")
+        if not (args or kwargs):  # the host itself asks for them with the whole model's
+            raise NotImplementedError("quantised")
+        return read(*args, **kwargs)
 
     monkeypatch.setattr(analytic.network(patcher), "state_dict", refuse)
     made = calibrate(patcher, samples=1)
