@@ -80,7 +80,7 @@ def test_help_pages(host, pack):
         text = (pack.path / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
         for section, entries in node.INPUT_TYPES().items():
             for name, (_, *rest) in entries.items() if section != "hidden" else ():
-                options = rest[0].get("options", []) if rest else []
+                options = rest[0].get("options", []) if rest and name != "file" else []  # whatever files there are
                 missing = [word for word in (name, *options) if word not in text]
                 assert not missing, (node_id, missing)
 
