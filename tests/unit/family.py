@@ -12,6 +12,7 @@ from dpm_solver_ext.solvers.path import Path
 from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
 from dpm_solver_ext.solvers.singlestep import fast_orders, plan_singlestep
 from dpm_solver_ext.solvers.tape import Tape
+from dpm_solver_ext.tests.unit.grids import smooth_statistics
 
 Grid = Callable[[Path, int], list[float]]
 
@@ -26,6 +27,7 @@ class Row:
     options: dict = field(default_factory=dict)
     make: Callable[[Path, Grid, int, dict], Tape] = lambda path, grid, n, o: plan(path, grid(path, n), **o)
     note: str = ""
+    counts: tuple[int, ...] = ()  # the steps that test_order needs, if not its usual ones
 
     def tape(self, path: Path, grid: Grid, n: int) -> Tape:
         return self.make(path, grid, n, self.options)
@@ -49,6 +51,40 @@ def on_own_sigmas(path, grid, n, options):
 def backwards(path, grid, n, options):
     """From the image's end to the noise's: rising sigmas."""
     return plan(path, grid(path, n)[::-1], **options)
+
+
+STATISTICS = smooth_statistics("element", (8,))  # for the states of the order tests, (batch, 8)
+
+
+def v3(path, grid, n, options):
+    """DPM-Solver-v3 with statistics that differ over elements and λ, the same for every n."""
+    return plan(path, grid(path, n), algorithm="dpmsolver-v3", statistics=STATISTICS, **options)
+
+
+def v3_backwards(path, grid, n, options):
+    return plan(path, grid(path, n)[::-1], algorithm="dpmsolver-v3", statistics=STATISTICS, **options)
+
+
+def _v3_rows():
+    multi, pc = "multistep", "predictor-corrector"
+    yield Row(multi, "DPM-Solver-v3 1", 1, {"order": 1}, v3)
+    yield Row(multi, "DPM-Solver-v3 2", 2, {"order": 2}, v3)
+    yield Row(multi, "DPM-Solver-v3 2, taylor", 2, {"order": 2, "solver_type": "taylor"}, v3)
+    yield Row(multi, "DPM-Solver-v3 3", 3, {"order": 3}, v3)
+    yield Row(multi, "DPM-Solver-v3 3, final rule none", 3, {"order": 3, "final_rule": "none"}, v3)
+    yield Row(multi, "DPM-Solver-v3 3, official start", 2, {"order": 3, "start": "official"}, v3, "first-order first step")
+    yield Row(multi, "DPM-Solver-v3 3, pseudo", 2, {"order": 3, "solver_type": "pseudo"}, v3, "pseudo orders are order 2")
+    yield Row(pc, "DPM-Solver-v3 2, unipc", 3, {"order": 2, "corrector": "unipc"}, v3)
+    yield Row(pc, "DPM-Solver-v3 3, unipc", 3, {"order": 3, "corrector": "unipc", "final_rule": "none"}, v3, "its start limits it")
+    extra = {"order": 3, "corrector": "unipc", "start": "extra"}
+    yield Row(pc, "DPM-Solver-v3 3, unipc, extra start", 4, extra, v3, "2 more evaluations", (120, 200))
+    yield Row(pc, "DPM-Solver-v3 3, corrector v3", 3, {"order": 3, "corrector": "v3"}, v3)
+    yield Row(pc, "DPM-Solver-v3 1, corrector v3_pseudo", 2, {"order": 1, "corrector": "v3_pseudo"}, v3)
+    note = "pseudo orders are order 2"
+    yield Row(pc, "DPM-Solver-v3 2, corrector v3_pseudo", 2, {"order": 2, "corrector": "v3_pseudo"}, v3, note, (72, 120))
+    for order in (1, 2, 3):
+        yield Row("inverse (rising sigmas)", f"DPM-Solver-v3 {order}", order, {"order": order}, v3_backwards)
+    yield Row("inverse (rising sigmas)", "DPM-Solver-v3 2, corrector", 3, {"order": 2, "corrector": "unipc"}, v3_backwards)
 
 
 NAMES = {"dpmsolver++": "DPM-Solver++", "dpmsolver": "DPM-Solver", "dpmsolver-v": "v form"}
@@ -120,8 +156,9 @@ def _rows():
         for order in (2, 3):
             yield Row(inverse, f"{label} {order}S", order, fixed | {"order": order}, backwards)
         yield Row(inverse, f"{label} 2, corrector", 3, {"algorithm": a, "order": 2, "corrector": "unipc"}, backwards)
+    yield from _v3_rows()
     for name, options in (PRESETS | FAMILY).items():
-        claimed = {"auto": 3, "dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3}.get(name)
+        claimed = {"auto": 3, "dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "dpm_solver_v3": 2}.get(name)
         if claimed:
             yield Row("presets", name, claimed, options)
 

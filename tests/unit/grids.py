@@ -10,6 +10,7 @@ from dpm_solver_ext.solvers import schedule
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
 from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.statistics import Statistics
 from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
 
@@ -54,6 +55,19 @@ SCHEDULES = {
     "normal": comfy_normal,
     "sgm_uniform": lambda path, n: comfy_normal(path, n, sgm=True),
 }
+
+
+def smooth_statistics(kind: str, bins: tuple[int, ...], seed: int = 3, bias: bool = True, tail: str = "denoise") -> Statistics:
+    """l, s and b for the tests, λ -1 to 3: somewhat like those of a model, smooth in λ, and different in every bin."""
+    rng, lam = np.random.default_rng(seed), np.linspace(-1.0, 3.0, 17)
+    at = lam.reshape(-1, *[1] * len(bins))
+    u = lambda low, high: low + (high - low) * rng.random(bins)  # noqa: E731
+    l = 1 / (1 + u(0.3, 1.5) * np.exp(2 * at)) + u(-0.1, 0.1) * np.sin(at * u(0.5, 1.5))
+    s = -u(0.2, 0.9) + u(-0.3, 0.3) * np.cos(at * u(0.5, 1.5))
+    b = bias * u(-0.3, 0.3) * np.exp(-0.5 * at)
+    if kind == "radial":
+        b[:, :, 1:] = 0
+    return Statistics(kind, lam, l, s, b, tail=tail)
 
 
 def run(path: Path, model, sigmas, x, noise=None, **options) -> np.ndarray:
