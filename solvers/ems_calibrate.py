@@ -27,7 +27,7 @@ def calibrate(
     sigma_max: float,
     sigma_min: float,
     samples: int = 24,
-    nodes: int = 36,
+    nodes: int = 20,
     probes: int = 1,
     kind: str = "radial",
     seed: int = 0,

@@ -22,8 +22,8 @@ LAYERS = [
     {"official_v3"},
     {"ems_pool"},
     {"ems"},
-    {"ems_paths", "ems_fit", "ems_file"},
-    {"ems_calibrate"},
+    {"ems_paths", "ems_fit", "ems_check"},
+    {"ems_calibrate", "ems_file"},
     {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
