@@ -214,9 +214,9 @@ def v3(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, 
     model, positive, negative, latent = base
     wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
     measured = canvas.add("DPMSolverCalibrateExt", (x, 0), (320, 290), calibrate_widgets(cfg, canvas.name), **wires)
-    info = canvas.add("DPMSolverEMSInfoExt", (x, 340), (320, 50), ems=(measured, 0))
-    canvas.add("PreviewImage", (x, 440), (700, 560), title="The statistics", images=(info, 0))
-    canvas.add("PreviewAny", (x + 760, 530), (300, 470), title="What they were made for", source=(info, 1))
+    info = canvas.add("DPMSolverEMSInfoExt", (x, 390), (320, 50), ems=(measured, 0))
+    canvas.add("PreviewImage", (x, 530), (700, 590), title="The statistics", images=(info, 0))
+    canvas.add("PreviewAny", (x + 760, 530), (300, 590), title="What they were made for", source=(info, 1))
     sampler = canvas.add("DPMSolverSamplerExt", (x + 380, 0), (320, 210), V3_WIDGETS, ems=(measured, 0))
     sigmas = canvas.add("DPMSolverSchedulerExt", (x + 380, 250), (320, 190), scheduler_widgets(steps), model=(model, 0))
     return canvas.add(

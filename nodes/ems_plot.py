@@ -142,13 +142,13 @@ def _font(size: int):
 
 
 def summary(stats: Statistics) -> str:
-    """What the statistics are and what they were made for, a line each."""
-    lines = [f"{stats.kind} statistics of DPM-Solver-v3" + (f", {stats.label}" if stats.label else "")]
-    lines += [f"{k}: {v.split(' ')[0] if k == 'weights' else v}" for k, v in stats.metadata.items()]
-    lines.append(
-        f"half-logSNR {stats.lam[0]:.3g} to {stats.lam[-1]:.3g}, {len(stats.lam)} nodes; {' × '.join(map(str, stats.bins)) or 'one'} bins"
-    )
-    lines += [
-        f"{name} from {a.min():.3g} to {a.max():.3g}, mean {a.mean():.3g}" for name, a in (("l", stats.l), ("s", stats.s), ("b", stats.b))
-    ]
-    return "\n".join(lines)
+    """What the statistics are and what they were made for, a line each; a list in Markdown, which the host's text preview shows."""
+    said = {k: v.split(" ")[0] if k == "weights" else v for k, v in stats.metadata.items()}
+    numbers = [said.get(k, "") for k in ("samples", "probes")]
+    if all(n.isdecimal() for n in numbers):
+        said["cost"] = f"{int(numbers[0]) * len(stats.lam) * (1 + int(numbers[1])):,} sample-evaluations"
+    said["half-logSNR"] = f"{stats.lam[0]:.3g} to {stats.lam[-1]:.3g}, {len(stats.lam)} nodes"
+    said["bins"] = " × ".join(map(str, stats.bins)) or "one"
+    said |= {n: f"{a.min():.3g} to {a.max():.3g}, mean {a.mean():.3g}" for n, a in (("l", stats.l), ("s", stats.s), ("b", stats.b))}
+    title = f"{stats.kind} statistics of DPM-Solver-v3" + (f", {stats.label}" if stats.label else "")
+    return "\n".join([title, "", *(f"- {k}: {v}" for k, v in said.items())])
