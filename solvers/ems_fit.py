@@ -56,14 +56,14 @@ def _means(m: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _ratio(m: Moments, total: str, weight: str) -> np.ndarray:
-    """A quotient of sums; where there are none, of rings, it is interpolated."""
+    """A quotient of sums; for rings without any, interpolated between others, ring 0, the mean, apart."""
     a, w = m.sums[total], m.sums[weight]
     out = np.divide(a, w, out=np.zeros_like(a), where=w > 0)
     if m.kind == "radial":
-        full = w[0, 0] > 0
+        full = (w[0, 0] > 0) & (np.arange(a.shape[2]) > 0)
         place = np.arange(a.shape[2])
         for i in np.ndindex(a.shape[:2]):
-            out[i] = np.interp(place, place[full], out[i][full])
+            out[i][1:] = np.interp(place[1:], place[full], out[i][full])
     return out
 
 
