@@ -49,7 +49,7 @@ def calibrate(
 
     `report(done, total, moments)` is called after every model call, in sample-evaluations, with the moments so far. What it or `denoise`
     raises ends the calibration; to go on, give the last `moments` again (as they are, or from a file): they are continued in place and
-    lose at most the evaluations of one node. `table`: see `ems_paths.node_sigmas`; `metadata`: see `Moments`.
+    lose at most the evaluations of one node. `table`: see `ems_paths.node_sigmas`; `metadata`: see `Moments`; by default that of `moments`.
     ValueError, one sentence, before any call for options that cannot be, or moments of other settings.
     """
     kind, _ = usable_kind(kind, shape)
@@ -57,7 +57,8 @@ def calibrate(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} is {value!r}; give a whole number from {least} up.")
     sigmas = node_sigmas(path, sigma_max, sigma_min, nodes, table)
-    fresh = Moments(kind, tuple(shape), np.array([path.half_logsnr(s) for s in sigmas]), dict(metadata or {}))
+    words = dict(moments.metadata if metadata is None and moments is not None else metadata or {})
+    fresh = Moments(kind, tuple(shape), np.array([path.half_logsnr(s) for s in sigmas]), words)
     if moments is None:
         moments = fresh
     else:
