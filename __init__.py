@@ -16,6 +16,8 @@ if __name__ == "dpm_solver_ext":
         "dynamic_threshold": "solvers.threshold", "make_project": "solvers.threshold", "brownian": "solvers.noise",
         "NoiseScheduleVP": "solvers.official_schedule", "model_wrapper": "solvers.official_model", "DPM_Solver": "solvers.official",
         "DPM_Solver_v3": "solvers.official_v3", "Statistics": "solvers.statistics",
+        "calibrate": "solvers.ems_calibrate", "Moments": "solvers.ems", "fit": "solvers.ems_fit",
+        "save_ems": "solvers.ems_file", "load_ems": "solvers.ems_file",
         "DPMSolverSampler": "interop.ldm", "DPMSolverExtScheduler": "interop.diffusers_scheduler",
     }  # fmt: skip
     __all__ = [*(n for n, home in _HOME.items() if home.startswith("solvers")), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
