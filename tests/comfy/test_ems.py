@@ -167,6 +167,21 @@ def test_interrupted_and_resumed(analytic, calibrate, interrupt, folder, part):
         assert np.abs(getattr(whole.ems, name) - getattr(rest.ems, name)).max() < 1e-5
 
 
+def test_interrupted_while_samples_are_added(analytic, calibrate, interrupt, folder):
+    """A file that more samples are being added to stays usable, and what was added goes on too."""
+    import comfy.model_management as management
+
+    first = calibrate(analytic.build("eps"), samples=2)
+    interrupt(144)
+    with pytest.raises(management.InterruptProcessingException):
+        calibrate(analytic.build("eps"), samples=10)
+    assert sorted(p.name for p in folder.iterdir()) == [first.file, first.file + ".part"]
+    interrupt(None)
+    assert calibrate(analytic.build("eps"), samples=2).evaluations == 0
+    rest = calibrate(analytic.build("eps"), samples=10)
+    assert rest.evaluations <= 240 - 144 + 16 and [p.name for p in folder.iterdir()] == [first.file]
+
+
 def test_failed_and_resumed(analytic, calibrate, folder):
     """A model that fails in the middle loses nothing either, and its own error is what the user reads."""
     patcher = analytic.build("eps")
@@ -279,6 +294,12 @@ def test_files_stay_in_their_folder(build_node, folder, tmp_path):
         with pytest.raises(ValueError, match=r"^file is [^\n]*$") as error:
             build_node("DPMSolverLoadEMSExt", file=name)
         assert "secret\n" not in str(error.value) and "dpm_ems" in str(error.value) or ".safetensors" in str(error.value), name
+    answers = []
+    for name in ("secret", "absent"):  # nor does the answer tell whether there is such a file outside
+        with pytest.raises(ValueError) as error:
+            build_node("DPMSolverLoadEMSExt", file=f"../{name}.safetensors")
+        answers.append(str(error.value).replace(name, ""))
+    assert answers[0] == answers[1]
 
 
 class Bomb:
