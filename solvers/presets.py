@@ -68,7 +68,7 @@ def plan(
             path, sigmas, start=start, final_rule=final_rule, corrector=corrector, statistics=statistics, corrector_range=corrector_range,
             **common,
         )  # fmt: skip
-    elif statistics is not None:
+    elif statistics is not None and algorithm != "dpmsolver-v3":
         raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
     elif corrector != "none":
         raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")

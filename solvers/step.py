@@ -192,7 +192,9 @@ def node_weights(
 
 
 def coefficient(w: float | np.ndarray) -> Coefficient:
-    """A weight as a tape's coefficient: a number unless it differs over bins."""
+    """A weight as a tape's coefficient: a number unless it differs over bins. A bias that is nowhere is 0, which costs nothing."""
+    if isinstance(w, np.ndarray) and not w.any():
+        return 0.0
     return Field(w) if isinstance(w, np.ndarray) and w.size > 1 else float(np.ravel(w)[0])
 
 
