@@ -149,6 +149,8 @@ class _Plan:
         if self.extra and i == 0:
             records.append(Affine("start", (("x", 1.0),)))
         form = form_of(self.algorithm, path, s, t)
+        if form == "f" and path.sigma(t) == 0 and (self.steps == 1 or self.statistics.tail == "x0"):
+            form = "x0"
         if self.eta and path.sigma(t) == 0:
             form = "x0"  # the form "eps" would leave the noise of the last step in the picture
         # stored for the steps to come and for the corrections; the last step of a run to σ = 0 is on x0
@@ -209,12 +211,8 @@ class _Plan:
         h = lam[i + 1] - lam[i]
         if official and (self.steps < 10 or self.corrector != "none" or self.algorithm == "dpmsolver-v3"):
             p = min(p, self.steps - i)
-        limit = form == "f" and self.statistics.tail == "denoise"  # there the polynomial goes to the last knot, not to λ = ∞
-        if (
-            math.isinf(h)
-            and not limit
-            and (h < 0 or form in ("x0", "f") or self.solver_type != "taylor" or self.final_rule == "smooth" or self.eta)
-        ):
+        rule = self.solver_type != "taylor" or self.final_rule == "smooth"
+        if math.isinf(h) and (h < 0 or form in ("x0", "f") or rule or self.eta):
             p = 1
         while p > 1 and (math.isinf(lam[i - p + 1]) or (form != "x0" and is_open(self.path, self.sigmas[i - p + 1]))):
             p -= 1
@@ -230,8 +228,6 @@ class _Plan:
         """How far step i reaches for the smooth rule: its λ step; for "v", whose weight sinφ cosφ falls like e^{-λ} near the data, at most
         twice the mean distance under that weight. (The last finite step of `normal` on flow models: error .006 instead of .010.)"""
         s, t, h = self.sigmas[i], self.sigmas[i + 1], self.lam[i + 1] - self.lam[i]
-        if form == "f" and math.isinf(h):
-            return v3.reach(self.ways, self.lam[i])
         if form != "v" or math.isinf(h):
             return h
         whole, first = newton_moments(self.path, form, s, t, [s, s], "taylor")

@@ -19,18 +19,21 @@ KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many a
 
 
 class Curve:
-    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,); constant outside.
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Outside it goes to `before` like e^{λ} and to `after` like
+    e^{-2λ}, or stays where it is (None).
 
     C¹ because a piecewise linear l would hold a third-order solver at order 2.
     """
 
-    def __init__(self, knots, values):
+    def __init__(self, knots, values, before: float | None = None, after: float | None = None):
         self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
         width = np.diff(self.knots)
         width = width.reshape(-1, *[1] * (self.values.ndim - 1))
         rise = np.diff(self.values, axis=0) / width
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
+        self.low = 0 * self.values[0] if before is None else self.values[0] - before
+        self.high = 0 * self.values[-1] if after is None else self.values[-1] - after
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
@@ -46,9 +49,10 @@ class Curve:
 
     def value(self, lam):
         """At λ (m,): (m, bins)."""
-        part, t, _ = self._locate(np.asarray(lam, dtype=np.float64))
+        part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
-        return c[0] + t * (c[1] + t * (c[2] + t * c[3]))
+        inside = c[0] + t * (c[1] + t * (c[2] + t * c[3]))
+        return inside + self.low * np.expm1(np.minimum(outside, 0)) + self.high * np.expm1(-2 * np.maximum(outside, 0))
 
     def slope(self, lam):
         """d/dλ at λ (m,): (m, bins)."""
@@ -62,20 +66,23 @@ class Curve:
         part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
         inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
-        return inner + outside * np.where(outside > 0, self.values[-1], self.values[0])
+        under, over = np.minimum(outside, 0), np.maximum(outside, 0)
+        ends = under * (self.values[0] - self.low) + over * (self.values[-1] - self.high)
+        return inner + ends + self.low * np.expm1(under) - self.high * np.expm1(-2 * over) / 2
 
 
 class _Gaussian:
-    """l = 1/(1 + c² e^{2λ}): of Gaussian data with mean 0 and variance c². A Curve's methods, in closed form, for one bin."""
+    """l - shift, with l = 1/(1 + c² e^{2λ}) of Gaussian data of variance c²: a Curve's methods, in closed form, for one bin."""
 
-    def __init__(self, data_std: float):
-        self.c = data_std
+    def __init__(self, data_std: float, shift: float):
+        self.c, self.shift = data_std, shift
 
     def value(self, lam):
-        return (1 / (1 + self.c**2 * np.exp(2 * np.asarray(lam, dtype=np.float64))))[:, None]
+        return (1 / (1 + self.c**2 * np.exp(2 * np.asarray(lam, dtype=np.float64))) - self.shift)[:, None]
 
     def primitive(self, lam):
-        return (-0.5 * np.log(self.c**2 + np.exp(-2 * np.asarray(lam, dtype=np.float64))))[:, None]
+        lam = np.asarray(lam, dtype=np.float64)
+        return (-0.5 * np.log(self.c**2 + np.exp(-2 * lam)) - self.shift * lam)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +92,9 @@ class Statistics:
     `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
 
-    Outside the knots all stay as they are. The last knot is the lowest noise level the model knows: the step to σ = 0 ends with the
-    prediction there (see `v3`), of the order that the history allows, or with `tail` "constant" of order 1: so l = 1, s = 0 is
+    `tail` says what is beyond the knots, and of the step to σ = 0. "density": l → 1 and s → 0 towards pure noise; l → 0 and s → -2 towards
+    σ = 0, where data with a density have ε = -σ ∇log p, so that u = e^{-λ} ε falls like e^{-2λ}; the last step is the part `share` of
+    that and else the prediction x0. "x0": the last step is x0 alone. "constant": all stay as they are, so that l = 1, s = 0 is
     DPM-Solver++ and l = 0, s = -1 DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
@@ -98,13 +106,15 @@ class Statistics:
     b: np.ndarray
     label: str = ""
     data_std: float = 0.0
-    tail: str = "denoise"
+    tail: str = "density"
     metadata: dict[str, str] = field(default_factory=dict)
     parity: ClassVar[bool] = False  # whether `way` is the official code's own, which no proof of a tape can follow
 
     def __post_init__(self):
         for name in ("lam", "l", "s", "b"):
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
+        if self.tail not in ("density", "x0", "constant"):
+            raise ValueError(f"tail of statistics is {self.tail!r}; choose one of density, x0, constant.")
         if self.kind not in KINDS:
             raise ValueError(f"kind of statistics is {self.kind!r}; choose one of {', '.join(KINDS)}.")
         axes = self.l.ndim - 1
@@ -120,15 +130,14 @@ class Statistics:
 
     @staticmethod
     @functools.cache
-    def closed_form(data_std: float = 1.0, s: float = -0.5) -> "Statistics":
-        """Those of Gaussian data with standard deviation `data_std` (of the latents, 1 where they are normalised), and a constant s
-        between -1 (what DPM-Solver assumes) and 0 (DPM-Solver++)."""
+    def closed_form(data_std: float = 1.0) -> "Statistics":
+        """Those of Gaussian data with standard deviation c = `data_std`: l = 1/(1 + c² e^{2λ}), and s = l - 1, with which f falls from
+        pure noise on as the state's noise does. For c = 1 that is the form "v" of `step` without its damping."""
         if not 0 < data_std < math.inf:
             raise ValueError(f"data_std is {data_std!r}; type a number above 0, 1 for normalised latents.")
-        knots = np.array([-8.0, 4.0])
-        same = np.ones(2)
+        knots = np.array([-8.0, 8.0])
         l = 1 / (1 + data_std**2 * np.exp(2 * knots))  # noqa: E741
-        return Statistics("scalar", knots, l, s * same, 0 * same, f"closed form, data_std {data_std:g}, s {s:g}", data_std)
+        return Statistics("scalar", knots, l, l - 1, 0 * l, f"closed form, data_std {data_std:g}", data_std, tail="x0")
 
     @property
     def bins(self) -> tuple[int, ...]:
@@ -160,9 +169,18 @@ class Statistics:
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
         out = []
         for first in range(0, flat[0].shape[1], BLOCK):
-            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK]) for a in flat)  # noqa: E741
-            out.append((_Gaussian(self.data_std) if self.data_std else l, s, b))
+            ends = ((None, None),) * 3 if self.tail == "constant" else ((1.0, 0.0), (0.0, -2.0), (0.0, 0.0))
+            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], *e) for a, e in zip(flat, ends, strict=True))  # noqa: E741
+            out.append((_Gaussian(self.data_std, 0.0), _Gaussian(self.data_std, 1.0), b) if self.data_std else (l, s, b))
         return out
+
+    def share(self, lam_s: float) -> float:
+        """How much of its own step to σ = 0 from λ_s the solver takes; the rest is x0. None from the last knot, where a network's
+        training ends and a host's converged run ends with x0; little over a very long way, of which it knows nothing."""
+        if self.tail != "density":
+            return float(self.tail == "constant")
+        way = max(0.0, float(self.lam[-1]) - lam_s)
+        return -math.expm1(-(way**2)) / (1 + (way / 4) ** 8)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ import numpy as np
 from .path import Path
 from .statistics import Statistics
 
+FAR = 45.0
 POINTS, MOMENTS = 10, 5  # of a panel's quadrature; order 4 with its corrector has five nodes
 
 
@@ -46,7 +47,7 @@ def panels(knots: np.ndarray, a: float, b: float) -> np.ndarray:
 class Way:
     """From λ_s to λ_t: e^{-∫l}, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,).
 
-    To σ = 0: of y_end = x0(λ_T), λ_T the last knot, what falls to y_s, to g = τ^k and to B_s.
+    To σ = 0 they are of order 1, mixed with those of x0 = (1-l) y - f; see `Statistics.share`.
     """
 
     keep: np.ndarray
@@ -69,22 +70,18 @@ class Ways:
         return self._known[lam_s, lam_t]
 
     def _integrated(self, lam_s: float, lam_t: float) -> Way:
-        parts = [_integrate(part, lam_s, lam_t) for part in self.statistics.blocks]
+        parts = [_integrate(part, lam_s, lam_t, self.statistics.share(lam_s)) for part in self.statistics.blocks]
         joined = [np.concatenate(a) for a in zip(*parts, strict=True)]
         return Way(joined[0], joined[1], joined[2], tuple(joined[4:]), joined[3])
 
 
-def _integrate(curves, lam_s: float, lam_t: float) -> list[np.ndarray]:
-    """[e^{-∫l}, ∫s, B, drift, moments …] of a way.
-
-    The way to σ = 0 leads to the last knot λ_T, the last noise level the model knows, and ends with its prediction there,
-    y_end = x0 = (1-l) y - f, as the hosts' runs end with their last evaluation: below, only a density has an ODE, and no network.
-    """
+def _integrate(curves, lam_s: float, lam_t: float, share: float) -> list[np.ndarray]:
+    """[e^{-∫l}, ∫s, B, drift, moments …] of a way; λ_t = ∞ is where e^{-λ}, by which all falls, is nothing in float64."""
     l, s, b = curves  # noqa: E741
     ending = math.isinf(lam_t)
     if ending:
-        lam_t = max(lam_s, s.knots[-1])
-    ends = panels(s.knots, lam_s, lam_t)
+        lam_t = lam_s + FAR
+    ends = panels(b.knots, lam_s, lam_t)
     nodes, weights, integrate = gauss()
     width = np.diff(ends)[:, None]
     points = (ends[:-1, None] + width * nodes).ravel()
@@ -99,9 +96,9 @@ def _integrate(curves, lam_s: float, lam_t: float) -> list[np.ndarray]:
         end_b, drift = wholes.sum(0), (kernel * inner.reshape(len(points), -1)).sum(0)
     powers = np.arange(MOMENTS)[:, None]
     keep, moments = np.exp(-end_l[0]), (points - lam_s) ** powers @ kernel
-    if ending:
-        rest, grown = 1 - l.value(np.array([lam_t]))[0], np.exp(end_s[0])
-        keep, drift, moments = rest * keep, rest * drift + grown * end_b, rest * moments + grown * (lam_t - lam_s) ** powers
+    if ending:  # in part the prediction at s
+        keep = share * keep + (1 - share) * (1 - l.value(np.array([lam_s]))[0])
+        drift, moments = share * drift, share * moments + (1 - share) * (powers == 0)
     return [np.broadcast_to(keep, end_s[0].shape), end_s[0], end_b, drift, *moments]
 
 
@@ -114,12 +111,6 @@ def value(statistics: Statistics, path: Path, s: float) -> tuple[np.ndarray, flo
 def state_weight(ways: Ways, path: Path, s: float, t: float) -> np.ndarray:
     """The factor of x_s."""
     return path.alpha(t) / path.alpha(s) * ways(path.half_logsnr(s), path.half_logsnr(t)).keep
-
-
-def reach(ways: Ways, lam_s: float) -> float:
-    """How far the step from λ_s to σ = 0 goes: to the last knot, or twice the mean of τ under its weight, in the middle of the bins."""
-    whole, first, *_ = ways(lam_s, math.inf).moments
-    return min(max(0.0, float(ways.statistics.lam[-1]) - lam_s), 2 * float(np.median(first / whole)))
 
 
 def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
