@@ -26,7 +26,7 @@ def calibrate(
     *,
     sigma_max: float,
     sigma_min: float,
-    samples: int = 24,
+    samples: int = 16,
     nodes: int = 20,
     probes: int = 1,
     kind: str = "radial",

@@ -28,7 +28,7 @@ def node_sigmas(path: Path, sigma_max: float, sigma_min: float, nodes: int, tabl
     """`nodes` falling host sigmas, even in λ from sigma_max (or λ = -4.6, if that is less noise) to sigma_min, each moved to the nearest
     of `table`, for models that know no others; equal ones count once. ValueError, one sentence, where fewer than 4 are left."""
     if not isinstance(nodes, int) or nodes < 4:
-        raise ValueError(f"nodes is {nodes}; statistics are curves, so give 4 or more, 36 is usual.")
+        raise ValueError(f"nodes is {nodes}; statistics are curves, so give 4 or more, 20 is usual.")
     a, b = (path.half_logsnr(s) if s > 0 else math.nan for s in (sigma_max, sigma_min))
     a = max(a, OPEN)
     if not a < b < math.inf:

@@ -24,7 +24,7 @@ def spread(
     path: Path,
     shape: Sequence[int],
     *,
-    samples: int = 24,
+    samples: int = 16,
     seed: int = 0,
     file: str | os.PathLike[str] | None = None,
     report: Callable[[int, int, Moments], None] | None = None,
