@@ -75,7 +75,7 @@ def scheduler_widgets(steps: int, final: str = "zero") -> list:
 
 def calibrate_widgets(cfg: float, name: str) -> list:
     """Those of Calibrate DPM-Solver-v3 (ext), at their defaults but for the guidance and the file's name."""
-    return [cfg, 24, 36, 1, "radial", 0, name]
+    return [cfg, 16, 20, 1, "radial", 0, name]
 
 
 class Canvas:
@@ -227,7 +227,7 @@ def v3(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, 
 def emoji_v3() -> Canvas:
     canvas = Canvas("emoji_dpm_v3")
     note = (
-        "**Calibrate** measures the model once (a minute or two on a CPU), saves the statistics under `models/dpm_ems`, and costs nothing "
+        "**Calibrate** measures the model once (half a minute on a CPU), saves the statistics under `models/dpm_ems`, and costs nothing "
         "the next time. **dpm_solver_v3** then paints with them, here in 6 steps. Cancel keeps what is measured."
     )
     base = emoji_base(canvas, note)

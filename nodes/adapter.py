@@ -1,5 +1,6 @@
 """From ComfyUI's sampler call (the k-diffusion convention) to a planned tape, or to the adaptive solver, and back."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -53,9 +54,17 @@ def _plan(path: Path, sigmas: tuple[float, ...], options: dict[str, Any]) -> Tap
     return _cached_plan(path.name, sigmas, tuple(sorted(options.items())))
 
 
-def _of_model(options: dict[str, Any], model_sampling) -> dict[str, Any]:
+@functools.lru_cache(maxsize=8)
+def _ending_on_x0(statistics):
+    """The same statistics for a run whose last step ends with the prediction: there a mask has put the latent that it keeps."""
+    return dataclasses.replace(statistics, tail="x0")
+
+
+def _of_model(options: dict[str, Any], model_sampling, masked: bool = False) -> dict[str, Any]:
     """`options` for `plan`: "half" of the corrector's range ends where the model's time is one half (arXiv 2310.13268, appendix)."""
     options = dict(options)
+    if masked and options.get("statistics") is not None:
+        options["statistics"] = _ending_on_x0(options["statistics"])
     if (reach := options.pop("corrector_range", "full")) not in CORRECTOR_RANGE:
         raise ValueError(f"corrector_range is {reach!r}; choose one of {', '.join(CORRECTOR_RANGE)}.")
     if reach == "half":
@@ -121,7 +130,8 @@ def sample(
     extra_args = extra_args or {}
     project = _project(base, x, extra_args.get("denoise_mask"), thresholding, threshold_ratio, threshold_max)
     is_adaptive = options.get("method") == "adaptive"
-    tape = None if is_adaptive else _plan(path, levels, _of_model(options, base.model_sampling))
+    masked = extra_args.get("denoise_mask") is not None
+    tape = None if is_adaptive else _plan(path, levels, _of_model(options, base.model_sampling, masked))
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
             "latent_image or noise holds NaN or infinite values; check the node that made it (a VAE in fp16 is the usual one)."

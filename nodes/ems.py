@@ -48,9 +48,9 @@ class DPMSolverCalibrateExt(io.ComfyNode):
                 io.Latent.Input("latent_image", tooltip="An empty latent of the size you will paint. Only its size is used."),
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=(
                     "The CFG you will sample with. Statistics of another CFG fit badly; a warning says so.")),
-                io.Int.Input("samples", default=24, min=1, max=10000, tooltip=(
+                io.Int.Input("samples", default=16, min=1, max=10000, tooltip=(
                     "How many pictures are painted to measure on. More is steadier; raising it later only adds the new ones.")),
-                io.Int.Input("nodes", default=36, min=8, max=1000, tooltip=(
+                io.Int.Input("nodes", default=20, min=8, max=1000, tooltip=(
                     "Noise levels at which each picture is measured, even in log signal-to-noise.")),
                 io.Int.Input("probes", default=1, min=1, max=100, tooltip=(
                     "Further model calls at each noise level, which measure how the prediction answers to a change. The cost is samples × "

@@ -135,6 +135,15 @@ def test_again_costs_nothing(analytic, calibrate, folder):
         assert np.abs(getattr(whole.ems, name) - getattr(more.ems, name)).max() < 1e-5
 
 
+def test_an_empty_latent_of_other_channels(analytic, pack, folder):
+    """Empty Latent Image has four channels whatever the model: as in the host's samplers, an empty one becomes the model's."""
+    patcher = analytic.build("sd3")
+    out = pack.nodes["DPMSolverCalibrateExt"].execute(
+        model=patcher, positive=analytic.cond(0.5), negative=analytic.cond(0.0), latent_image={"samples": torch.ones(2, 4, 8, 8)}, **SMALL
+    )
+    assert out.args[0].metadata["size"] == "16×8×8"
+
+
 def test_other_settings_make_another_file(analytic, calibrate, folder):
     """Nothing is overwritten and nothing is taken for what it is not: whatever changes the measurement changes the file's name."""
     others = [
@@ -374,6 +383,22 @@ def test_any_resolution(analytic, calibrate, build_node):
     assert len(analytic.network(patcher).calls) == before
 
 
+@pytest.mark.parametrize("kind", ["eps", "sd3"])
+def test_masks(analytic, calibrate, build_node, kind):
+    """What a mask keeps comes out to rounding, though the last step of DPM-Solver-v3 does not end on the prediction where it need not."""
+    patcher = analytic.build(kind)
+    how = build_node("DPMSolverSamplerExt", preset="dpm_solver_v3", ems=calibrate(patcher, samples=2, nodes=24).ems)
+    shape = analytic.latent_shape(patcher)
+    noise, latent = analytic.noise_for(shape, 1), analytic.noise_for(shape, 2)
+    mask = torch.zeros(1, 1, *shape[2:])
+    mask[..., : shape[-1] // 2] = 1
+    for schedule in ("karras", "sgm_uniform"):
+        sigmas = analytic.schedule(patcher, schedule, 9)
+        out = analytic.sample(patcher, how, sigmas, noise, latent=latent, mask=mask)
+        assert (out - latent)[(mask == 0).expand(shape)].abs().max() < 1e-5 * latent.abs().max()
+        assert (out - analytic.sample(patcher, how, sigmas, noise, latent=latent)).abs().max() > 0.1
+
+
 def test_another_use_is_named(analytic, calibrate, paint, said):
     """One warning, once, that names what the statistics were made for and what the run has; a fitting run has none."""
     made = calibrate(analytic.build("eps"), cfg=2.0)
@@ -465,6 +490,17 @@ def test_description_of_a_model(analytic, part):
     assert model.differences(plain, model.describe(patcher, 1.0)) == ("", "")
     network.extra.data = values * 1.02
     assert "weights #" in model.differences(plain, model.describe(patcher, 1.0))[0]
+
+
+def test_differences_are_few_words(part):
+    """Of another model its weights and patches need not be listed; what an older file does not say is no difference."""
+    differences = part("nodes.ems_model").differences
+    made = {"model": "A", "weights": "#1 0.1", "patches": "none", "guidance": "2"}
+    assert differences(made, made | {"model": "B", "weights": "#2 9", "patches": "x", "guidance": "3"}) == (
+        "model A, guidance 2", "model B, guidance 3",
+    )  # fmt: skip
+    assert differences(made, made | {"weights": "#2 9"}) == ("weights #1", "weights #2")
+    assert differences({"guidance": "2"}, made) == ("", "") and differences(made, made | {"weights": "#unknown"}) == ("", "")
 
 
 def test_functions_on_a_model_are_told_apart(part):

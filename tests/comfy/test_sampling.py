@@ -150,7 +150,7 @@ def test_guidance(analytic, ode, kind, cfg):
     out = analytic.sample(patcher, ode, sigmas, noise, cfg=cfg)
     calls = analytic.network(patcher).calls
     assert len(calls) == 25 and {len(c["mu"]) for c in calls} == {1 if cfg == 1 else 2}
-    assert analytic.error(patcher, out, sigmas, noise, cfg=cfg) < (0.04 if ode == "dpm_auto_ext" else 0.03)
+    assert analytic.error(patcher, out, sigmas, noise, cfg=cfg) < {"dpm_auto_ext": 0.04, "dpm_solver_v3_ext": 0.05}.get(ode, 0.03)
     assert analytic.error(patcher, out, sigmas, noise, cfg=cfg + 0.5) > 0.1  # the comparison can tell
 
 
