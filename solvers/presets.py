@@ -25,7 +25,7 @@ FAMILY: dict[str, dict[str, object]] = {
     "dpmpp_2m_sde": {"algorithm": "dpmsolver++", "order": 2, "start": "official", "eta": 1.0},
     "dpmpp_3m_sde": {"algorithm": "dpmsolver++", "order": 3, "start": "official", "eta": 1.0},
     "dpmpp_sde": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep_fixed", "eta": 1.0, "noise_rule": "ancestral"},
-    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2},
+    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2, "corrector": "unipc"},
 }
 
 
