@@ -19,7 +19,7 @@ import numpy as np
 from .ems_pool import Shape, bins_of, usable_kind
 
 # sums of: u and y; their products; the products of a probe z with σ∇ε z and with itself; and how many numbers were summed
-NAMES = ("u", "y", "uu", "uy", "yy", "zj", "zz", "n")
+NAMES: tuple[str, ...] = ("u", "y", "uu", "uy", "yy", "zj", "zz", "n")
 
 
 # words on moments that need not be equal where they are added

@@ -26,14 +26,14 @@ def need(good: bool, reason: str) -> None:
 
 def start(entry: Any) -> int:
     """Where a tensor's numbers begin."""
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    offsets: Any = entry.get("data_offsets") if isinstance(entry, dict) else None
     need(isinstance(offsets, list) and len(offsets) == 2 and type(offsets[0]) is int, "its header has no places of its numbers")
     return offsets[0]
 
 
 def described(header: Any) -> tuple[Moments, dict[str, tuple[int, ...]]]:
     """Empty moments as the metadata says, and the shapes of the tensors that they need."""
-    words = header.get("__metadata__") if isinstance(header, dict) else None
+    words: Any = header.get("__metadata__") if isinstance(header, dict) else None
     need(isinstance(words, dict) and all(isinstance(v, str) for v in words.values()), "it has no metadata")
     need("ems.version" in words, "it is a .safetensors file of another kind")
     need(words["ems.version"] == VERSION, f"its format version is {words['ems.version']!r:.20}, this pack reads {VERSION}")

@@ -67,7 +67,7 @@ class Pool:
 
     def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Σ Re(conj(a) b) of transformed arrays, in each bin."""
-        return self._pool((np.conj(a) * b).real)
+        return self._pool(np.real(np.conj(a) * b))
 
     def total(self, a: np.ndarray) -> np.ndarray:
         """Σ of an array that is not transformed, in each bin; for rings Σ over the channel's pixels, in ring 0."""
