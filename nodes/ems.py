@@ -49,15 +49,16 @@ class DPMSolverCalibrateExt(io.ComfyNode):
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=(
                     "The CFG you will sample with. Statistics of another CFG fit badly; a warning says so.")),
                 io.Int.Input("samples", default=16, min=1, max=10000, tooltip=(
-                    "How many pictures are painted to measure on. More is steadier; raising it later only adds the new ones.")),
+                    "How many pictures are painted to measure on. More is steadier; raising it later only adds the new ones. 16 gave what "
+                    "64 gave, in our measurements.")),
                 io.Int.Input("nodes", default=20, min=8, max=1000, tooltip=(
                     "Noise levels at which each picture is measured, even in log signal-to-noise.")),
                 io.Int.Input("probes", default=1, min=1, max=100, tooltip=(
                     "Further model calls at each noise level, which measure how the prediction answers to a change. The cost is samples × "
                     "nodes × (1 + probes) model calls of one picture.")),
                 io.Combo.Input("shape", options=list(SHAPES), default="radial", tooltip=(
-                    "radial: for every channel and coarseness of detail, any resolution; the one that gains. channel: one value for a "
-                    "channel. scalar: one for all. element: one for each place, as in the paper; fits this size only.")),
+                    "radial: for every channel and coarseness of detail; any resolution. channel: one curve for a channel. scalar: one "
+                    "for all. element: one for each place, as in the paper; fits this size only.")),
                 io.Int.Input("calibration_seed", default=0, min=0, max=2**32 - 1, tooltip="Of the noise that is measured on."),
                 io.String.Input("file_name", default="ems", tooltip=(
                     "Plain name of the file. A code of the settings is added, so that nothing is overwritten by other settings.")),

@@ -383,6 +383,33 @@ def test_any_resolution(analytic, calibrate, build_node):
     assert len(analytic.network(patcher).calls) == before
 
 
+def test_the_advanced_node_takes_them(analytic, calibrate, build_node):
+    """Set as the help page says it is the preset, with the same statistics; without them it is another run, as is custom at its defaults
+    but for the algorithm."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    ems = calibrate(patcher, samples=2).ems
+    sigmas, noise = analytic.schedule(patcher, "karras", 7), analytic.noise_for(analytic.latent_shape(patcher))
+    hows = [("DPMSolverSamplerExt", {"preset": "dpm_solver_v3"}), ("DPMSolverSamplerAdvancedExt", {"algorithm": "dpmsolver-v3"})]
+    with_, without = (
+        [analytic.sample(patcher, build_node(node, **widgets, **more), sigmas, noise) for node, widgets in hows]
+        for more in ({"ems": ems}, {})
+    )
+    custom = build_node("DPMSolverSamplerExt", preset="custom", algorithm="dpmsolver-v3", ems=ems)
+    assert torch.equal(*with_) and torch.equal(*without) and not torch.allclose(with_[0], without[0], atol=1e-3)
+    assert not torch.allclose(analytic.sample(patcher, custom, sigmas, noise), with_[0], atol=1e-4)  # it has no corrector
+
+
+def test_large_tapes_are_not_kept(part):
+    """A plan is kept for the next run, but not one whose coefficients for each element would fill the memory run by run."""
+    adapter, statistics = part("nodes.adapter"), part("solvers.statistics").Statistics
+    lam = np.linspace(-3, 3, 8)
+    for bins, kept in (((4,), True), ((4, 64, 64), False)):
+        l = np.broadcast_to(np.linspace(0.9, 0.1, 8).reshape(-1, *[1] * len(bins)), (8, *bins))
+        ems = statistics("channel" if kept else "element", lam, l, -l, 0 * l)
+        plans = [adapter._plan(adapter.VE, (10.0, 1.0, 0.0), {"algorithm": "dpmsolver-v3", "statistics": ems}) for _ in range(2)]
+        assert (plans[0] is plans[1]) is kept
+
+
 @pytest.mark.parametrize("kind", ["eps", "sd3"])
 def test_masks(analytic, calibrate, build_node, kind):
     """What a mask keeps comes out to rounding, though the last step of DPM-Solver-v3 does not end on the prediction where it need not."""
