@@ -38,7 +38,7 @@ def along(statistics: Statistics, lam_s: float, lam: float) -> tuple[float, floa
     nodes, weights = gauss()
     integrate = _to_points().T
     if math.isinf(lam):
-        lam = lam_s + 50.0
+        lam = max(lam_s, float(statistics.lam[-1]))
     marks = sorted([lam_s, lam, *(k for k in statistics.lam if min(lam_s, lam) < k < max(lam_s, lam))], reverse=bool(lam < lam_s))
     cuts = [np.linspace(p, q, math.ceil(abs(q - p) / 2) + 1)[:-1] for p, q in zip(marks, marks[1:], strict=False)]
     ends = np.concatenate([*cuts, [lam]])
@@ -59,15 +59,16 @@ def expected(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
     """DPM-Solver-v3's step on g = N_k from y = 1."""
     s, t = claim.sigma_from, claim.sigma_to
     lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
-    whole, _, _, (at, w, to_l, to_s, drift) = along(statistics, lam_s, lam_t)
+    whole, grown, b, (at, w, to_l, to_s, drift) = along(statistics, lam_s, lam_t)
     roots = [lam_s] * k if claim.rule == "pseudo" else [path.half_logsnr(n) for n in claim.nodes[:k]]
     g = np.prod([at - root for root in roots], axis=0) if roots else np.ones_like(at)
     if claim.rule == "dpmsolver" and k == 1 and len(claim.nodes) == 2:  # τ at the middle of the step
         g = (lam_t - lam_s) / 2 + lam_s - roots[0] + 0 * at
     y = math.exp(-whole) - float((w * np.exp(to_l - whole + to_s) * (claim.fades[k] * g + drift)).sum())
-    if math.isinf(lam_t):  # in part x0 = (1-l) y - f, where y = g = 1
-        share = statistics.share(lam_s)
-        y = share * y - (1 - share) * float(statistics.blocks[0][0].value(np.array([lam_s]))[0, 0])
+    if math.isinf(lam_t):  # x0 = (1-l) y - f: at the last knot where g = 1 still, and in part here, where y = g = 1
+        share, ends = statistics.share(lam_s), np.array([lam_s, max(lam_s, float(statistics.lam[-1]))])
+        l_s, l_t = statistics.blocks[0][0].value(ends)[:, 0]
+        y = share * ((1 - l_t) * y - math.exp(grown) * (1 + b)) - (1 - share) * l_s
     return path.alpha(t) * y
 
 

@@ -19,13 +19,13 @@ KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many a
 
 
 class Curve:
-    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Outside it goes to `before` like e^{λ} and to `after` like
-    e^{-2λ}, or stays where it is (None).
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Below them it goes to `before` like e^{λ}, or stays where it is
+    (None); above them it stays.
 
     C¹ because a piecewise linear l would hold a third-order solver at order 2.
     """
 
-    def __init__(self, knots, values, before: float | None = None, after: float | None = None):
+    def __init__(self, knots, values, before: float | None = None):
         self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
         width = np.diff(self.knots)
         width = width.reshape(-1, *[1] * (self.values.ndim - 1))
@@ -33,7 +33,6 @@ class Curve:
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
         self.low = 0 * self.values[0] if before is None else self.values[0] - before
-        self.high = 0 * self.values[-1] if after is None else self.values[-1] - after
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
@@ -52,7 +51,7 @@ class Curve:
         part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
         inside = c[0] + t * (c[1] + t * (c[2] + t * c[3]))
-        return inside + self.low * np.expm1(np.minimum(outside, 0)) + self.high * np.expm1(-2 * np.maximum(outside, 0))
+        return inside + self.low * np.expm1(np.minimum(outside, 0))
 
     def slope(self, lam):
         """d/dλ at λ (m,): (m, bins)."""
@@ -67,8 +66,7 @@ class Curve:
         c = [p[part] for p in self.parts]
         inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
         under, over = np.minimum(outside, 0), np.maximum(outside, 0)
-        ends = under * (self.values[0] - self.low) + over * (self.values[-1] - self.high)
-        return inner + ends + self.low * np.expm1(under) - self.high * np.expm1(-2 * over) / 2
+        return inner + under * (self.values[0] - self.low) + self.low * np.expm1(under) + over * self.values[-1]
 
 
 class _Gaussian:
@@ -92,10 +90,9 @@ class Statistics:
     `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
 
-    `tail` says what is beyond the knots, and of the step to σ = 0. "density": l → 1 and s → 0 towards pure noise; l → 0 and s → -2 towards
-    σ = 0, where data with a density have ε = -σ ∇log p, so that u = e^{-λ} ε falls like e^{-2λ}; the last step is the part `share` of
-    that and else the prediction x0. "x0": the last step is x0 alone. "constant": all stay as they are, so that l = 1, s = 0 is
-    DPM-Solver++ and l = 0, s = -1 DPM-Solver.
+    Below the first knot l → 1, s → 0 and b → 0; above the last, the lowest noise level the model knows, nothing changes. `tail` says what
+    the step to σ = 0 is: "denoise", the prediction at the last knot as it is seen from here, see `v3` and `share`; "x0", the prediction
+    here. "constant" is for l = 1, s = 0 or l = 0, s = -1 everywhere, which make DPM-Solver++ and DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
 
@@ -106,15 +103,15 @@ class Statistics:
     b: np.ndarray
     label: str = ""
     data_std: float = 0.0
-    tail: str = "density"
+    tail: str = "denoise"
     metadata: dict[str, str] = field(default_factory=dict)
     parity: ClassVar[bool] = False  # whether `way` is the official code's own, which no proof of a tape can follow
 
     def __post_init__(self):
         for name in ("lam", "l", "s", "b"):
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
-        if self.tail not in ("density", "x0", "constant"):
-            raise ValueError(f"tail of statistics is {self.tail!r}; choose one of density, x0, constant.")
+        if self.tail not in ("denoise", "x0", "constant"):
+            raise ValueError(f"tail of statistics is {self.tail!r}; choose one of denoise, x0, constant.")
         if self.kind not in KINDS:
             raise ValueError(f"kind of statistics is {self.kind!r}; choose one of {', '.join(KINDS)}.")
         axes = self.l.ndim - 1
@@ -169,18 +166,15 @@ class Statistics:
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
         out = []
         for first in range(0, flat[0].shape[1], BLOCK):
-            ends = ((None, None),) * 3 if self.tail == "constant" else ((1.0, 0.0), (0.0, -2.0), (0.0, 0.0))
-            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], *e) for a, e in zip(flat, ends, strict=True))  # noqa: E741
+            ends = (None, None, None) if self.tail == "constant" else (1.0, 0.0, 0.0)
+            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], e) for a, e in zip(flat, ends, strict=True))  # noqa: E741
             out.append((_Gaussian(self.data_std, 0.0), _Gaussian(self.data_std, 1.0), b) if self.data_std else (l, s, b))
         return out
 
     def share(self, lam_s: float) -> float:
-        """How much of its own step to σ = 0 from λ_s the solver takes; the rest is x0. None from the last knot, where a network's
-        training ends and a host's converged run ends with x0; little over a very long way, of which it knows nothing."""
-        if self.tail != "density":
-            return float(self.tail == "constant")
-        way = max(0.0, float(self.lam[-1]) - lam_s)
-        return -math.expm1(-(way**2)) / (1 + (way / 4) ** 8)
+        """How much of the prediction at the last knot, as seen from λ_s, the step to σ = 0 takes; the rest is the prediction at λ_s. Little
+        over a very long way, of which the statistics say nothing."""
+        return 1 / (1 + (max(0.0, float(self.lam[-1]) - lam_s) / 4) ** 8) if self.tail == "denoise" else 1.0
 
 
 @functools.cache
