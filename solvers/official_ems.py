@@ -9,7 +9,7 @@ import functools
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,14 +82,16 @@ def _kind(shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     return "element", shape
 
 
-def evenly(arrays: Sequence[np.ndarray], lam_start: float, lam_end: float, on_grid: bool, tail: str = "denoise") -> Statistics:
-    """The arrays at even λ from lam_start up to lam_end, as `Statistics` or, with `on_grid`, as the official code uses them."""
+def evenly(arrays: Sequence[np.ndarray], lam_start: float, lam_end: float, on_grid: bool, constant: bool = False) -> Statistics:
+    """The arrays at even λ from lam_start up to lam_end, as `Statistics` or, with `on_grid`, as the official code uses them;
+    `constant` says that they are, also beyond."""
     kind, bins = _kind(arrays[0].shape[1:])
     lam = np.linspace(lam_start, lam_end, len(arrays[0]))
     l, s, b = (a.reshape(len(lam), *bins) for a in arrays)
     if on_grid:
-        return OnGrid(kind, lam, l, s, b, "official arrays on their grid", tail="none")
-    return Statistics(kind, lam, l, s, b, "official arrays", tail=tail)
+        return OnGrid(kind, lam, l, s, b, "official arrays on their grid", tail="constant")
+    statistics = Statistics(kind, lam, l, s, b, "official arrays")
+    return replace(statistics, tail="constant") if constant else statistics
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,4 +85,4 @@ class Plans:
             one = np.ones(2 if arrays is None else len(arrays[0]))
             arrays, ends = (one, 0 * one, 0 * one), ends if arrays is not None else (-1.0, 1.0)  # constant: any λ
         assert arrays is not None
-        return evenly(arrays, *ends, on_grid=not self.exact, tail="constant" if self.degenerated else "denoise")
+        return evenly(arrays, *ends, on_grid=not self.exact, constant=self.degenerated)

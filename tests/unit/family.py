@@ -158,7 +158,7 @@ def _rows():
         yield Row(inverse, f"{label} 2, corrector", 3, {"algorithm": a, "order": 2, "corrector": "unipc"}, backwards)
     yield from _v3_rows()
     for name, options in (PRESETS | FAMILY).items():
-        claimed = {"auto": 3, "dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "dpm_solver_v3": 2}.get(name)
+        claimed = {"auto": 3, "dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "dpm_solver_v3": 3}.get(name)
         if claimed:
             yield Row("presets", name, claimed, options)
 

@@ -57,7 +57,7 @@ SCHEDULES = {
 }
 
 
-def smooth_statistics(kind: str, bins: tuple[int, ...], seed: int = 3, bias: bool = True, tail: str = "denoise") -> Statistics:
+def smooth_statistics(kind: str, bins: tuple[int, ...], seed: int = 3, bias: bool = True) -> Statistics:
     """l, s and b for the tests, λ -1 to 3: somewhat like those of a model, smooth in λ, and different in every bin."""
     rng, lam = np.random.default_rng(seed), np.linspace(-1.0, 3.0, 17)
     at = lam.reshape(-1, *[1] * len(bins))
@@ -67,7 +67,7 @@ def smooth_statistics(kind: str, bins: tuple[int, ...], seed: int = 3, bias: boo
     b = bias * u(-0.3, 0.3) * np.exp(-0.5 * at)
     if kind == "radial":
         b[:, :, 1:] = 0
-    return Statistics(kind, lam, l, s, b, tail=tail)
+    return Statistics(kind, lam, l, s, b)
 
 
 def run(path: Path, model, sigmas, x, noise=None, **options) -> np.ndarray:

@@ -93,7 +93,7 @@ def test_skip_type_edm():
     out = solver.sample(x, model_fn, 3, False, True, True, True)
     np.testing.assert_allclose(calls, (np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 10) ** 7)[:-1], rtol=1e-12)
     want = models.Gaussian().solution(VE, x, 80.0, 0.002)
-    np.testing.assert_allclose(out, want, rtol=0, atol=0.02)
+    np.testing.assert_allclose(out, want, rtol=0, atol=0.05)
 
 
 def test_exact_converges_and_the_official_sums_do_not():
