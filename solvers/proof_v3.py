@@ -65,10 +65,13 @@ def expected(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
     if claim.rule == "dpmsolver" and k == 1 and len(claim.nodes) == 2:  # τ at the middle of the step
         g = (lam_t - lam_s) / 2 + lam_s - roots[0] + 0 * at
     y = math.exp(-whole) - float((w * np.exp(to_l - whole + to_s) * (claim.fades[k] * g + drift)).sum())
-    if math.isinf(lam_t):  # x0 = (1-l) y - f: at the last knot where g = 1 still, and in part here, where y = g = 1
+    if math.isinf(lam_t):  # x0 = (1-l) y - f; or in part the end of y' = -l y - f with l and f ∝ z = e^{-2τ}: dy/dz = (l y + f)/2
         share, ends = statistics.share(lam_s), np.array([lam_s, max(lam_s, float(statistics.lam[-1]))])
         l_s, l_t = statistics.blocks[0][0].value(ends)[:, 0]
-        y = share * ((1 - l_t) * y - math.exp(grown) * (1 + b)) - (1 - share) * l_s
+        f = math.exp(grown) * (1 + b)
+        nodes, weights = gauss()
+        end = math.exp(-l_t / 2) * y - f / 4 * float((weights * np.exp(-l_t * (nodes + 1) / 4)).sum())
+        y = share * (end if statistics.tail == "density" else (1 - l_t) * y - f) - (1 - share) * l_s
     return path.alpha(t) * y
 
 

@@ -91,8 +91,8 @@ class Statistics:
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
 
     Below the first knot l → 1, s → 0 and b → 0; above the last, the lowest noise level the model knows, nothing changes. `tail` says what
-    the step to σ = 0 is: "denoise", the prediction at the last knot as it is seen from here, see `v3` and `share`; "x0", the prediction
-    here. "constant" is for l = 1, s = 0 or l = 0, s = -1 everywhere, which make DPM-Solver++ and DPM-Solver.
+    the step to σ = 0 is: "density", towards the end of the ODE (see `v3` and `share`); "x0", the prediction alone. "constant" is for
+    l = 1, s = 0 or l = 0, s = -1 everywhere, which make DPM-Solver++ and DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
 
@@ -103,15 +103,15 @@ class Statistics:
     b: np.ndarray
     label: str = ""
     data_std: float = 0.0
-    tail: str = "denoise"
+    tail: str = "density"
     metadata: dict[str, str] = field(default_factory=dict)
     parity: ClassVar[bool] = False  # whether `way` is the official code's own, which no proof of a tape can follow
 
     def __post_init__(self):
         for name in ("lam", "l", "s", "b"):
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
-        if self.tail not in ("denoise", "x0", "constant"):
-            raise ValueError(f"tail of statistics is {self.tail!r}; choose one of denoise, x0, constant.")
+        if self.tail not in ("density", "x0", "constant"):
+            raise ValueError(f"tail of statistics is {self.tail!r}; choose one of density, x0, constant.")
         if self.kind not in KINDS:
             raise ValueError(f"kind of statistics is {self.kind!r}; choose one of {', '.join(KINDS)}.")
         axes = self.l.ndim - 1
@@ -172,9 +172,12 @@ class Statistics:
         return out
 
     def share(self, lam_s: float) -> float:
-        """How much of the prediction at the last knot, as seen from λ_s, the step to σ = 0 takes; the rest is the prediction at λ_s. Little
-        over a very long way, of which the statistics say nothing."""
-        return 1 / (1 + (max(0.0, float(self.lam[-1]) - lam_s) / 4) ** 8) if self.tail == "denoise" else 1.0
+        """How much of its own step to σ = 0 from λ_s the solver takes; the rest is the prediction x0 at λ_s. Nothing from the last knot on,
+        where a host's converged run ends with x0, and little over a very long way, of which the statistics know little."""
+        if self.tail == "constant":
+            return 1.0
+        way = max(0.0, float(self.lam[-1]) - lam_s)
+        return -math.expm1(-(way**2)) / (1 + (way / 4) ** 8)
 
 
 @functools.cache
