@@ -17,8 +17,18 @@ from .tape import Affine, Coefficient, Field, Tape
 
 def basis_of(tape: Tape, x: Any) -> "Basis | None":
     """The basis for running `tape` from the state x, or None: all coefficients are numbers. ValueError if x does not fit the statistics."""
+    if tape.statistics is not None and tape.statistics.kind != "scalar":
+        _check(tape.statistics.kind, tape.statistics.bins, tuple(x.shape))
     fields = [w for r in tape.records if isinstance(r, Affine) for w in (*(w for _, w in r.terms), r.bias) if isinstance(w, Field)]
     return Basis(tape, x, fields) if fields else None
+
+
+def _check(kind: str, bins: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    if kind == "radial" and (len(shape) < 4 or min(shape[-2:]) < 2):
+        raise ValueError(f"Radial statistics need a latent with two spatial axes, but this one is {shape}; calibrate with shape channel.")
+    if len(shape) < 2 or bins[0] != shape[1] or (kind == "element" and bins != shape[1:]):
+        what = f"{bins[0]} channels" if kind != "element" else f"the size {bins}"
+        raise ValueError(f"The statistics are for latents of {what}, but this latent is {shape}; calibrate on latents like this one.")
 
 
 class Basis:
@@ -28,13 +38,6 @@ class Basis:
         statistics = tape.statistics
         assert statistics is not None
         self.kind, bins, shape = statistics.kind, statistics.bins, tuple(x.shape)
-        if self.kind == "radial" and (len(shape) < 4 or min(shape[-2:]) < 2):
-            raise ValueError(
-                f"Radial statistics need a latent with two spatial axes, but this one is {shape}; calibrate with shape channel."
-            )
-        if len(shape) < 2 or bins[0] != shape[1] or (self.kind == "element" and bins != shape[1:]):
-            what = f"{bins[0]} channels" if self.kind != "element" else f"the size {bins}"
-            raise ValueError(f"The statistics are for latents of {what}, but this latent is {shape}; calibrate on latents like this one.")
         self.torch, self.size, self.dtype = hasattr(x, "new_full"), shape[-2:], full(x, (), 0.0).dtype
         between = len(shape) - 1 - len(bins) - (self.kind == "radial")
         table = np.stack([w.values for w in fields]).reshape(len(fields), bins[0], *[1] * between, *bins[1:])

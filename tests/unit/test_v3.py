@@ -484,3 +484,11 @@ def test_statistics_that_are_none():
     for bad in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="data_std is"):
             Statistics.closed_form(bad)
+
+
+def test_statistics_of_one_bin_know_their_latents():
+    """One channel: the coefficients are plain numbers, and still the latent must have that one channel."""
+    tape = v3(VE, [10.0, 2.0, 0.5], smooth_statistics("channel", (1,)))
+    execute(tape, lambda y, s: 0 * y, np.ones((2, 1, 4)))
+    with pytest.raises(ValueError, match=r"latents of 1 channels, but this latent is \(2, 3, 4\)"):
+        execute(tape, lambda y, s: 0 * y, np.ones((2, 3, 4)))
