@@ -43,9 +43,11 @@ class DPMSolverCalibrateExt(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Model.Input("model", tooltip="The model as you will sample it: with LoRAs and patches."),
-                io.Conditioning.Input("positive", tooltip="A prompt of the kind you will paint; the statistics depend little on it."),
+                io.Conditioning.Input("positive", tooltip=(
+                    "An example of what you will paint; the statistics depend little on it, and another prompt is not measured anew.")),
                 io.Conditioning.Input("negative", tooltip="The negative prompt you will use."),
-                io.Latent.Input("latent_image", tooltip="An empty latent of the size you will paint. Only its size is used."),
+                io.Latent.Input("latent_image", tooltip=(
+                    "An empty latent of the size you will paint. Only its size is used; with shape element each size is measured anew.")),
                 io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=(
                     "The CFG you will sample with. Statistics of another CFG fit badly; a warning says so.")),
                 io.Int.Input("samples", default=16, min=1, max=10000, tooltip=(
@@ -61,7 +63,8 @@ class DPMSolverCalibrateExt(io.ComfyNode):
                     "for all. element: one for each place, as in the paper; fits this size only.")),
                 io.Int.Input("calibration_seed", default=0, min=0, max=2**32 - 1, tooltip="Of the noise that is measured on."),
                 io.String.Input("file_name", default="ems", tooltip=(
-                    "Plain name of the file. A code of the settings is added, so that nothing is overwritten by other settings.")),
+                    "Plain name of the file. A code of the settings is added, so that nothing is overwritten by other settings. Another "
+                    "name measures anew, for instance with other prompts.")),
             ],
             outputs=[
                 Ems.Output(display_name="ems", tooltip="Connect to the ems input of a DPM-Solver Sampler (ext)."),

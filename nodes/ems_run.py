@@ -23,6 +23,7 @@ from .ems_model import code_of, describe
 
 log = logging.getLogger("dpm_solver_ext")
 MOST = 8  # latents at once: more is hardly faster anywhere
+FEW = 4  # samples below which DPM-Solver-v3 was worse than without statistics
 SHARE = 0.8  # of the free memory
 
 
@@ -33,8 +34,9 @@ def measure(
 ) -> tuple[Moments, Path, str]:  # fmt: skip
     """Calibrate `model` as SamplerCustom would run it, on empty latents of the size of `latent`; (moments, their file, what was done).
 
-    The file is `name` with a code of all settings but `samples`: what is there already is not measured again, more samples are added to
-    it. Finished samples are kept when the run is interrupted or fails. `show(text)` is told the time left, about once a second.
+    The file is `name` with a code of all settings but `samples`, the prompts, which are examples, and but for kind element the size: what
+    is there already is not measured again, more samples are added to it, at its own size. Finished samples are kept when the run is
+    interrupted or fails. `show(text)` is told the time left, about once a second.
     """
     if latent["samples"].is_nested:
         raise ValueError(
@@ -54,18 +56,24 @@ def measure(
     settings = describe(model, cfg) | {
         "noise": path.name, "sigma range": f"{low:.6g} to {top:.6g}", "nodes": str(nodes), "probes": str(probes),
     }  # fmt: skip
-    file = ems_files.place(name, code_of(settings, shape, kind, seed, positive, negative if abs(cfg - 1) > 1e-6 else None))
+    file = ems_files.place(name, code_of(settings, shape if kind == "element" else (shape[0], len(shape)), kind, seed))
     held = _held(file)
+    if held is not None:
+        shape = held.shape
+        empty = empty.new_zeros(1, *shape)
     wanted = {(seed, i) for i in range(samples)}
     ready = len(wanted & set(held.ids)) if held else 0
     total, done = (cost(n, len(sigmas), probes, lead) for n in (samples, ready))
     if held is not None and held.pending is not None and set(held.pending.ids) <= wanted:
         done += len(held.pending.ids) * cost(1, held.pending.node, probes, lead)
-    text = f"{samples} samples, {len(sigmas)} noise levels, {probes} probe{'s' * (probes != 1)} each: {total:,} sample-evaluations"
+    count, each = f"{samples} sample{'s' * (samples != 1)}", f"{probes} probe{'s' * (probes != 1)} each"
+    text = f"{count}, {len(sigmas)} noise levels, {each}: {total:,} sample-evaluations"
     if held is not None and ready == samples:
         log.info("DPM-Solver (ext): calibration of %s: %s, all of them in %s.", settings["model"], text, file.name)
-        return held, file, f"0 sample-evaluations, {len(held.ids)} samples in {file.name}"
+        return held, file, f"0 sample-evaluations, {_samples(held)} in {file.name}"
     log.info("DPM-Solver (ext): calibration of %s: %s, %s of them done before.", settings["model"], text, f"{done:,}")
+    if samples < FEW:
+        log.info("DPM-Solver (ext): samples is %d; statistics of so few may do harm, so set it to %d or more.", samples, FEW)
     with _Keeper(held, file) as keep, tqdm(total=total, initial=done, unit="eval", desc="calibration") as bar:
         pace = _Pace(comfy.utils.ProgressBar(total), bar, done, show)
 
@@ -105,7 +113,11 @@ def measure(
         guider.sample(torch.zeros_like(empty), empty, comfy.samplers.KSAMPLER(run), visited, disable_pbar=True, seed=seed)
     moments = keep.moments
     assert moments is not None
-    return moments, file, f"{made:,} sample-evaluations, {len(moments.ids)} samples in {file.name}"
+    return moments, file, f"{made:,} sample-evaluations, {_samples(moments)} in {file.name}"
+
+
+def _samples(moments: Moments) -> str:
+    return f"{len(moments.ids)} sample{'s' * (len(moments.ids) != 1)}"
 
 
 def _batch(model, shape: tuple[int, ...], device) -> int:

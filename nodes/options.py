@@ -49,6 +49,8 @@ def prepare(**widgets: object) -> dict[str, object]:
     half = _statistics(options, said)
     said += idle(options).values()
     if method == "adaptive":
+        if options.get("algorithm") == V3:
+            raise ValueError(f"algorithm is {V3}, which is a multistep solver; set method to multistep, or algorithm to dpmsolver.")
         for name in ("start", "final_rule", "s_noise"):
             options.pop(name, None)
         from ..solvers.adaptive import walk_adaptive

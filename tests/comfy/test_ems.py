@@ -147,13 +147,31 @@ def test_an_empty_latent_of_other_channels(analytic, pack, folder):
 def test_other_settings_make_another_file(analytic, calibrate, folder):
     """Nothing is overwritten and nothing is taken for what it is not: whatever changes the measurement changes the file's name."""
     others = [
-        {}, {"cfg": 2.0}, {"nodes": 13}, {"probes": 2}, {"shape": "channel"}, {"calibration_seed": 1}, {"size": (8, 16)},
-        {"positive": analytic.cond(0.5)}, {"file_name": "other"}, {"cfg": 2.0, "negative": analytic.cond(-0.5)},
+        {}, {"cfg": 2.0}, {"nodes": 13}, {"probes": 2}, {"shape": "channel"}, {"calibration_seed": 1}, {"file_name": "other"},
+        {"shape": "element"}, {"shape": "element", "size": (8, 16)},
     ]  # fmt: skip
     names = [calibrate(analytic.build("eps"), samples=1, **widgets).file for widgets in others]
     assert len(set(names)) == len(names) == len(list(folder.iterdir()))
-    # and what does not change it does not: with cfg 1 the negative prompt is not used, and of the latent only the size counts
-    assert calibrate(analytic.build("eps"), samples=1, negative=analytic.cond(-0.5), batch=3).evaluations == 0
+
+
+def test_other_prompts_and_sizes_use_the_file(analytic, calibrate, folder):
+    """A workflow whose prompt is edited must not pay again, and radial statistics serve every size: more samples are made at theirs."""
+    first = calibrate(analytic.build("eps"), samples=2, cfg=2.0)
+    for widgets in ({"positive": analytic.cond(0.5)}, {"negative": analytic.cond(0.1)}, {"size": (16, 8)}, {"batch": 3}):
+        again = calibrate(analytic.build("eps"), samples=2, cfg=2.0, **widgets)
+        assert again.evaluations == 0 and again.file == first.file, widgets
+    more = calibrate(analytic.build("eps"), samples=3, cfg=2.0, size=(16, 8), positive=analytic.cond(0.5))
+    assert more.file == first.file and more.ems.metadata["size"] == "4×8×8" and more.ems.metadata["samples"] == "3"
+    assert [p.name for p in folder.iterdir()] == [first.file]
+
+
+@pytest.mark.parametrize("samples", [1, 4])
+def test_few_samples_are_said(analytic, calibrate, caplog, samples):
+    """One picture is no statistics: the log says so, and does not where there are enough."""
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    calibrate(analytic.build("eps"), samples=samples)
+    sentence = "DPM-Solver (ext): samples is 1; statistics of so few may do harm, so set it to 4 or more."
+    assert (sentence in [r.getMessage() for r in caplog.records]) == (samples == 1)
 
 
 def test_interrupted_and_resumed(analytic, calibrate, interrupt, folder, part):
@@ -632,3 +650,11 @@ def test_the_folder_is_the_hosts(host, pack):
 
     paths, endings = folder_paths.folder_names_and_paths["dpm_ems"]
     assert paths == [str(host.base / "models" / "dpm_ems")] and endings == {".safetensors"}
+
+
+@pytest.mark.parametrize("ems", [True, False])
+def test_adaptive_has_no_statistics(part, ems):
+    """The adaptive solver is no multistep solver: a sentence on the widget at the node, with statistics connected or not."""
+    statistics = part("solvers.statistics").Statistics.closed_form() if ems else None
+    with pytest.raises(ValueError, match="^algorithm is dpmsolver-v3, which is a multistep solver; set method to multistep"):
+        part("nodes.options").prepare(algorithm="dpmsolver-v3", order=2, method="adaptive", ems=statistics)
