@@ -79,7 +79,10 @@ def _warn_foreign(statistics, guider) -> None:
         return
     from .ems_model import describe, differences, guidance_of
 
-    made, now = differences(statistics.metadata, describe(patcher, guidance_of(guider)))
+    try:
+        made, now = differences(statistics.metadata, describe(patcher, guidance_of(guider)))
+    except (AttributeError, TypeError, RuntimeError):  # a model of another kind must paint all the same
+        return
     if made:
         tell(
             f"the statistics {statistics.label} were made for {made}, but this run has {now}; calibrate for this use, or expect less of it."

@@ -46,13 +46,26 @@ def place(name: str, code: str) -> Path:
     plain = str(name).strip()
     if not re.fullmatch(r"[\w][\w .()+,=@-]{0,79}", plain) or plain.endswith(".") or _RESERVED.fullmatch(plain):
         raise ValueError(
-            f"file_name is {str(name)[:80]!r}; type a plain name without folders, letters, digits, spaces and . _ - ( ), at most 80."
+            f"file_name is {str(name)[:80]!r}; type a plain name without folders: letters, digits, spaces and . _ - ( ), at most 80."
         )
     folder = Path(folder_paths.get_folder_paths(KEY)[0])
     path = folder / f"{plain}-{code}{SUFFIX}"
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"file_name is {plain!r}, but {path.name} there is a link that leads out of models/{KEY}; remove it.")
     return path
+
+
+def check_writable(path: Path) -> None:
+    """ValueError, one sentence, if `path` cannot be written: before the model is called, not after."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(path.name + PART + ".trial")
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"file_name leads to {path}, which cannot be written ({error.strerror}); choose a shorter name or free the folder."
+        ) from error
 
 
 def part_of(path: Path) -> Path:

@@ -4,6 +4,7 @@ Everything is text, for the metadata of a file. Nothing here depends on the devi
 a LoRA is in them at the moment; a few values of a few tensors are read back, so it takes milliseconds.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -130,13 +131,27 @@ def _add(code, thing: Any, depth: int) -> None:
             _add(code, item, depth + 1)
     elif isinstance(thing, (str, bytes, int, float, bool, type(None))):
         code.update(repr(thing).encode())
+    elif isinstance(thing, functools.partial):
+        _add(code, [thing.func, thing.args, thing.keywords], depth + 1)
     elif callable(thing) and hasattr(thing, "__qualname__"):
         held = [c.cell_contents for c in getattr(thing, "__closure__", None) or () if _has_value(c)]
         code.update(thing.__qualname__.encode())
-        _add(code, [v for v in held if isinstance(v, (str, int, float, bool))], depth + 1)
+        _add(code, [_plain(held), getattr(thing, "__defaults__", None) or ()], depth + 1)
+        if not isinstance(thing, type):
+            _add(
+                code,
+                _plain(vars(getattr(thing, "__self__", None)).values() if hasattr(getattr(thing, "__self__", None), "__dict__") else ()),
+                depth + 1,
+            )
     else:
         code.update(type(thing).__name__.encode())
         _add(code, [getattr(thing, name, None) for name in ("weights", "strength")], depth + 1)
+        _add(code, _plain(vars(thing).values() if hasattr(thing, "__dict__") else ()), depth + 1)
+
+
+def _plain(values) -> list[Any]:
+    """What of `values` is numbers, text or tensors: models and other large things that a function holds are not looked into."""
+    return [v for v in values if isinstance(v, (str, int, float, bool, torch.Tensor))]
 
 
 def _has_value(cell) -> bool:

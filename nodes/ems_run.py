@@ -74,6 +74,7 @@ def measure(
     log.info("DPM-Solver (ext): calibration of %s: %s, %s of them done before.", settings["model"], text, f"{done:,}")
     if samples < FEW:
         log.info("DPM-Solver (ext): samples is %d; statistics of so few may do harm, so set it to %d or more.", samples, FEW)
+    ems_files.check_writable(file)
     with _Keeper(held, file) as keep, tqdm(total=total, initial=done, unit="eval", desc="calibration") as bar:
         pace = _Pace(comfy.utils.ProgressBar(total), bar, done, show)
 
@@ -164,7 +165,7 @@ class _Keeper:
             return
         try:
             self._write(part)
-        except OSError as problem:  # the user must read of what ended the run, not of this
+        except (OSError, ValueError) as problem:  # the user must read of what ended the run, not of this
             log.warning("DPM-Solver (ext): what was measured so far is lost, %s could not be written: %s", part, problem)
 
     def _write(self, path: Path) -> None:

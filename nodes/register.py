@@ -30,7 +30,7 @@ log = logging.getLogger("dpm_solver_ext")
 def register() -> None:
     """Register samplers, schedulers and the folder of statistics; where the host has moved, say in one sentence what is off and leave the
     rest working."""
-    for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers)):
+    for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers), ("folder of statistics", _add_folder)):
         try:
             add()
         except (ImportError, AttributeError, TypeError) as error:
@@ -40,6 +40,9 @@ def register() -> None:
                 what,
                 error,
             )
+
+
+def _add_folder() -> None:
     from .ems_files import register as add_folder
 
     add_folder()

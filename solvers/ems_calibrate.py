@@ -100,7 +100,8 @@ def calibrate(
 
     while moments.pending or not set(wanted) <= set(moments.ids):
         if moments.pending is None:
-            chunk = [i for i in wanted if i not in set(moments.ids)][:batch]
+            done_before = set(moments.ids)
+            chunk = [i for i in wanted if i not in done_before][:batch]
             moments.pending = begin_paths(chunk, pool, path, sigma_max, sigmas[0], moments, call)
         while moments.pending.node < len(sigmas):
             moments.pending = advance(moments.pending, pool, path, sigmas, probes, call)

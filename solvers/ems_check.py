@@ -14,7 +14,7 @@ from .statistics import KINDS
 
 VERSION = "1"
 FILE_LIMIT = 2 << 30  # bytes
-NODES_LIMIT, SAMPLES_LIMIT, NUMBER_LIMIT = 10_000, 10_000, 1 << 63
+NODES_LIMIT, SAMPLES_LIMIT, NUMBER_LIMIT = 1_000, 10_000, 1 << 63
 PIXELS_LIMIT = 1 << 22  # of a latent with rings: they are laid out to check the counts
 
 

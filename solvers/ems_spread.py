@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,12 +61,20 @@ def spread(
             report(done, total, moments)
 
     mine = calibrate(denoise, path, shape, seed=seed, ids=todo[rank::world], report=tell, **options)
+    if file is not None and mine.ids:
+        save_ems(mine, f"{os.fspath(file)}.part{rank}")  # before it waits for the others, one of which may have died
     total = before[0] + _summed(mine, dist, world)
     if file is not None:
+        ended: list[Any] = [None]
         if rank == 0:
-            save_ems(total, file)
-            _remove_parts(os.fspath(file))
-        dist.barrier()
+            try:
+                save_ems(total, file)
+                _remove_parts(os.fspath(file))
+            except (OSError, ValueError) as error:
+                ended = [error]
+        dist.broadcast_object_list(ended, device=_device(dist))
+        if ended[0] is not None:
+            raise ended[0]
     return total
 
 
@@ -91,7 +100,7 @@ def _summed(mine: Moments, dist: Any, world: int) -> Moments:
 def _gathered(blank: Moments, file: str) -> Moments:
     """`blank` with what `file` and its parts hold, put into `file`; ValueError, one sentence, if they are of other settings."""
     total = blank
-    for name in [file, *sorted(glob.glob(glob.escape(file) + ".part*[0-9]"))]:
+    for name in [file, *_parts(file)]:
         if os.path.exists(name):
             part = load_ems(name)
             if not set(part.ids) <= set(total.ids):  # else a part that the file has already
@@ -102,7 +111,11 @@ def _gathered(blank: Moments, file: str) -> Moments:
     return total
 
 
+def _parts(file: str) -> list[str]:
+    return sorted(name for name in glob.glob(glob.escape(file) + ".part*") if re.fullmatch(r"\.part\d+", name[len(file) :]))
+
+
 def _remove_parts(file: str) -> None:
-    for name in glob.glob(glob.escape(file) + ".part*[0-9]"):
+    for name in _parts(file):
         with contextlib.suppress(FileNotFoundError):
             os.remove(name)

@@ -76,12 +76,15 @@ def expected(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
 
 
 def one_by_one(tape: Tape) -> Iterator[Tape]:
-    """The tape itself, or with statistics of many bins the tapes that some of the bins run: those with the extreme and the middle l."""
+    """The tape itself, or with statistics of many bins the tapes that some of the bins run: those with the least, the middle and the
+    greatest l, the extremes of s, and the greatest b."""
     if tape.statistics is None or tape.statistics.l[0].size == 1:
         yield tape
         return
-    order = np.argsort(tape.statistics.l.reshape(len(tape.statistics.lam), -1).mean(0))
-    for j in order[np.unique(np.linspace(0, len(order) - 1, BINS).astype(int))]:
+    l, s, b = (a.reshape(len(tape.statistics.lam), -1) for a in (tape.statistics.l, tape.statistics.s, tape.statistics.b))  # noqa: E741
+    order = np.argsort(l.mean(0))
+    tried = {int(j) for j in order[np.linspace(0, len(order) - 1, BINS).astype(int)]}
+    for j in sorted(tried | {int(a) for a in (s.mean(0).argmin(), s.mean(0).argmax(), np.abs(b).max(0).argmax())}):
 
         def number(w, j=j):
             return float(w.values[j]) if isinstance(w, Field) else w

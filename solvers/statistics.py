@@ -19,13 +19,13 @@ KINDS = {"scalar": 0, "channel": 1, "radial": 2, "element": 3}  # and how many a
 
 
 class Curve:
-    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Below them it goes to `before` like e^{λ}, or stays where it is
-    (None); above them it stays.
+    """A C¹ piecewise cubic through values (n, bins) at rising knots (n,). Below them it goes to `before` like e^{λ}; above them to 0 like
+    e^{-2λ} (`after` 0), or is `after` at once (another number). None: it stays where it is.
 
     C¹ because a piecewise linear l would hold a third-order solver at order 2.
     """
 
-    def __init__(self, knots, values, before: float | None = None):
+    def __init__(self, knots, values, before: float | None = None, after: float | None = None):
         self.knots, self.values = np.asarray(knots, dtype=np.float64), np.asarray(values, dtype=np.float64)
         width = np.diff(self.knots)
         width = width.reshape(-1, *[1] * (self.values.ndim - 1))
@@ -33,6 +33,8 @@ class Curve:
         slopes = np.zeros_like(self.values)
         slopes[1:-1] = (width[1:] * rise[:-1] + width[:-1] * rise[1:]) / (width[1:] + width[:-1])  # of the parabola through three
         self.low = 0 * self.values[0] if before is None else self.values[0] - before
+        self.high, self.falls = self.values[-1] if not after else after + 0 * self.values[-1], after == 0
+        slopes[0] = self.low if before is not None else slopes[0]
         m0, m1 = slopes[:-1], slopes[1:]
         self.parts = (self.values[:-1], m0, (3 * rise - 2 * m0 - m1) / width, (m0 + m1 - 2 * rise) / width**2)
         whole = sum(c * width ** (k + 1) / (k + 1) for k, c in enumerate(self.parts))
@@ -50,15 +52,9 @@ class Curve:
         """At λ (m,): (m, bins)."""
         part, t, outside = self._locate(np.asarray(lam, dtype=np.float64))
         c = [p[part] for p in self.parts]
-        inside = c[0] + t * (c[1] + t * (c[2] + t * c[3]))
-        return inside + self.low * np.expm1(np.minimum(outside, 0))
-
-    def slope(self, lam):
-        """d/dλ at λ (m,): (m, bins)."""
-        lam = np.asarray(lam, dtype=np.float64)
-        part, t, outside = self._locate(lam)
-        c = [p[part] for p in self.parts]
-        return np.where(outside == 0, c[1] + t * (2 * c[2] + t * 3 * c[3]), 0.0)
+        inside = c[0] + t * (c[1] + t * (c[2] + t * c[3])) + self.low * np.expm1(np.minimum(outside, 0))
+        beyond = self.high * np.exp(-2 * np.maximum(outside, 0)) if self.falls else self.high
+        return np.where(outside > 0, beyond, inside)
 
     def primitive(self, lam):
         """The integral from the first knot to λ (m,): (m, bins)."""
@@ -66,7 +62,8 @@ class Curve:
         c = [p[part] for p in self.parts]
         inner = self.areas[part] + t * (c[0] + t * (c[1] / 2 + t * (c[2] / 3 + t * c[3] / 4)))
         under, over = np.minimum(outside, 0), np.maximum(outside, 0)
-        return inner + under * (self.values[0] - self.low) + self.low * np.expm1(under) + over * self.values[-1]
+        inner = inner + under * (self.values[0] - self.low) + self.low * np.expm1(under)
+        return inner + self.high * (-np.expm1(-2 * over) / 2 if self.falls else over)
 
 
 class _Gaussian:
@@ -90,9 +87,9 @@ class Statistics:
     `kind` says what the bins are: "scalar" (), "channel" (C,), "radial" (C, RINGS), see `ring_map`, or "element": the latent without its
     batch axis. b of "radial" is the mean of a channel, in ring 0, per pixel. `label` says for people where they come from.
 
-    Below the first knot l → 1, s → 0 and b → 0; above the last, the lowest noise level the model knows, nothing changes. `tail` says what
-    the step to σ = 0 is: "density", towards the end of the ODE (see `v3` and `share`); "x0", the prediction alone. "constant" is for
-    l = 1, s = 0 or l = 0, s = -1 everywhere, which make DPM-Solver++ and DPM-Solver.
+    Below the first knot l → 1, s → 0 and b → 0. Above the last, the lowest noise level the model knows, l and b fall like e^{-2λ} and s is
+    -2, as for data with a density. `tail` says what the step to σ = 0 is: "density", towards the end of that ODE (see `v3` and `share`);
+    "x0", the prediction alone. "constant" is for l = 1, s = 0 or l = 0, s = -1 everywhere, which make DPM-Solver++ and DPM-Solver.
     ValueError, one sentence, for shapes that do not fit, knots that do not rise or values that are not finite.
     """
 
@@ -120,6 +117,8 @@ class Statistics:
             raise ValueError(
                 f"Statistics of kind {self.kind} have knots {self.lam.shape}, l {self.l.shape}, s {self.s.shape}, b {self.b.shape}."
             )
+        if self.kind == "radial" and self.b[:, :, 1:].any():
+            raise ValueError("b of radial statistics is the mean of a channel, in ring 0; set its other rings to 0.")
         if len(self.lam) < 2 or not (np.diff(self.lam) > 0).all():
             raise ValueError("The knots of statistics must be two or more rising values of λ.")
         if not all(np.isfinite(a).all() for a in (self.lam, self.l, self.s, self.b)):
@@ -166,8 +165,8 @@ class Statistics:
         flat = [a.reshape(len(self.lam), -1) for a in (self.l, self.s, self.b)]
         out = []
         for first in range(0, flat[0].shape[1], BLOCK):
-            ends = (None, None, None) if self.tail == "constant" else (1.0, 0.0, 0.0)
-            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], e) for a, e in zip(flat, ends, strict=True))  # noqa: E741
+            ends = ((None, None),) * 3 if self.tail == "constant" else ((1.0, 0.0), (0.0, -2.0), (0.0, 0.0))
+            l, s, b = (Curve(self.lam, a[:, first : first + BLOCK], *e) for a, e in zip(flat, ends, strict=True))  # noqa: E741
             out.append((_Gaussian(self.data_std, 0.0), _Gaussian(self.data_std, 1.0), b) if self.data_std else (l, s, b))
         return out
 

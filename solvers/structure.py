@@ -5,9 +5,11 @@ One pass over the records. Constant data would not show an evaluation of another
 
 import math
 
+import numpy as np
+
 from .path import PATHS, Path
 from .step import FORM
-from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError, reads
+from .tape import Affine, Arrive, Claim, Eval, Field, Mark, Noise, Tape, TapeError, reads
 
 ROUNDING = 1e-14  # relative, of one operation: some units in the last place
 
@@ -18,6 +20,7 @@ def check_structure(tape: Tape) -> None:
     path = PATHS[tape.path]
     _check_chain(tape)
     _check_claims(tape, path)
+    _check_fields(tape)
     _check_records(tape, path)
 
 
@@ -69,6 +72,15 @@ def _check_claims(tape: Tape, path: Path) -> None:
             raise TapeError(f"{tape.solver}: the step to {c.sigma_to:g} claims eta {c.eta:g}, the run has {eta:g}")
         if form is not None and c.form not in ("x0", form):
             raise TapeError(f"{tape.solver}: the step to {c.sigma_to:g} claims the form {c.form}")
+
+
+def _check_fields(tape: Tape) -> None:
+    """Every field has a finite value for each bin of the tape's statistics."""
+    bins = tape.statistics.l[0].size if tape.statistics is not None else 0
+    for p, r in enumerate(tape.records):
+        for w in (*(w for _, w in r.terms), r.bias) if isinstance(r, Affine) else ():
+            if isinstance(w, Field) and not (w.values.shape == (bins,) and np.isfinite(w.values).all()):
+                raise TapeError(f"{tape.solver}: record {p} has a field that does not fit {bins} bins, or is not finite")
 
 
 def _check_records(tape: Tape, path: Path) -> None:

@@ -320,7 +320,8 @@ def test_files_stay_in_their_folder(build_node, folder, tmp_path):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"^file is [^\n]*$") as error:
             build_node("DPMSolverLoadEMSExt", file=name)
-        assert "secret\n" not in str(error.value) and "dpm_ems" in str(error.value) or ".safetensors" in str(error.value), name
+        assert "secret\n" not in str(error.value), name
+        assert "dpm_ems" in str(error.value) or ".safetensors" in str(error.value), name
     answers = []
     for name in ("secret", "absent"):  # nor does the answer tell whether there is such a file outside
         with pytest.raises(ValueError) as error:

@@ -492,3 +492,33 @@ def test_statistics_of_one_bin_know_their_latents():
     execute(tape, lambda y, s: 0 * y, np.ones((2, 1, 4)))
     with pytest.raises(ValueError, match=r"latents of 1 channels, but this latent is \(2, 3, 4\)"):
         execute(tape, lambda y, s: 0 * y, np.ones((2, 3, 4)))
+
+
+def test_no_error_floor_below_the_last_knot():
+    """Evaluations below the lowest calibrated noise level: l and s go on as a density's, so the run converges at order 2 all the same."""
+    counts, lam, c = (40, 80, 160), np.linspace(-5.0, 2.5, 31)[:, None], np.array([0.7, 1.3])
+    l = 1 / (1 + c**2 * np.exp(2 * lam))
+    st = Statistics("channel", lam[:, 0], l, -0.5 + 0 * l, 0 * l)
+    model, x, wrong = models.Gaussian(0.4, 0.25), noise((16, 2, 2, 2), 2), []
+    right = model.solution(FLOW, x, 1.0, 0.0).reshape(16, 8)
+    for n in counts:
+        tape = v3(FLOW, [1 - i / n for i in range(n)] + [0.0], st, order=2)
+        wrong.append(np.abs(execute(tape, lambda y, r: model.denoise(FLOW, y, r), x).reshape(16, 8) - right).max())
+    assert wrong[1] < 0.45 * wrong[0] and wrong[2] < 0.45 * wrong[1], wrong
+
+
+@pytest.mark.parametrize("how", ["short", "nan", "no bias", "bias"])
+def test_corrupt_fields_of_many_bins_are_caught(how):
+    """Radial statistics of four channels, as latents have: fields that do not fit, or a bias that is missing or too large."""
+    st = smooth_statistics("radial", (4, 33))
+    tape = v3(VE, [10.0, 4.0, 1.5, 0.5, 0.2], st, order=2)
+    place, record = next((p, r) for p, r in enumerate(tape.records) if isinstance(r, Affine) and isinstance(r.bias, Field))
+    values = record.terms[0][1].values
+    wrong = {
+        "short": {"terms": ((record.terms[0][0], Field(values[:-1])), *record.terms[1:])},
+        "nan": {"terms": ((record.terms[0][0], Field(np.where(np.arange(len(values)) == 77, np.nan, values))), *record.terms[1:])},
+        "no bias": {"bias": 0.0},
+        "bias": {"bias": Field(1.01 * record.bias.values)},
+    }[how]
+    assert not caught(tape) and caught(with_record(tape, place, replace(record, **wrong)))
+    assert caught(replace(tape, statistics=None))
