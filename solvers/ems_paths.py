@@ -49,7 +49,7 @@ def starts(path: Path, sigma_max: float, first: float) -> bool:
     return path.half_logsnr(sigma_max) < path.half_logsnr(first) - 1e-6
 
 
-def _random(purpose: int, *numbers: int) -> np.random.Generator:
+def random(purpose: int, *numbers: int) -> np.random.Generator:
     """A stream of its own for each purpose and numbers. NumPy fills a seed with zeros and splits large numbers into words, so that without
     the purpose a first probe would be its path's noise; 64 bits a number keep all apart."""
     return np.random.default_rng([purpose, *(w for n in numbers for w in (n & 0xFFFFFFFF, n >> 32))])
@@ -57,7 +57,7 @@ def _random(purpose: int, *numbers: int) -> np.random.Generator:
 
 def begin_paths(ids: list[tuple[int, int]], pool: Pool, path: Path, sigma_max: float, first: float, m: Moments, call: Call) -> Pending:
     """Samples `ids` at the first node: noise there, or where pure noise is more, one first-order step from it."""
-    x = np.stack([_random(NOISE, *i).standard_normal(pool.shape) for i in ids]) * path.sigma(sigma_max)
+    x = np.stack([random(NOISE, *i).standard_normal(pool.shape) for i in ids]) * path.sigma(sigma_max)
     if starts(path, sigma_max, first):
         x, x0 = call(ids, x, sigma_max)
         x = path.alpha(first) * x0 + path.sigma(first) / path.sigma(sigma_max) * (x - path.alpha(sigma_max) * x0)
@@ -74,7 +74,7 @@ def advance(now: Pending, pool: Pool, path: Path, sigmas: Sequence[float], probe
     gain = {"u": pool.total(u), "y": pool.total(y), "uu": pool.product(fu, fu), "uy": pool.product(fu, fy), "yy": pool.product(fy, fy)}
     gain |= {"n": pool.count(len(y)), "zj": 0.0, "zz": 0.0}
     for p in range(probes):  # one-sided: odd moments of a symmetric z vanish, so the bias is that of central differences, O(step²)
-        z = np.stack([pool.probe(_random(PROBE, *i, k, p)) for i in now.ids])
+        z = np.stack([pool.probe(random(PROBE, *i, k, p)) for i in now.ids])
         moved, x0_moved = call(now.ids, x + step * z, s)
         z = (moved - x) / step  # as the model saw it
         fz, fj = pool.transform(z), pool.transform(z - alpha * (x0_moved - x0) / step)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from dpm_solver_ext.solvers import ems_paths
 from dpm_solver_ext.solvers.ems import NAMES, Moments, merge
 from dpm_solver_ext.solvers.ems_calibrate import calibrate, cost
 from dpm_solver_ext.solvers.ems_fit import fit
@@ -150,8 +151,7 @@ def test_paths_follow_the_models_equation():
     model.mean = 0.0
     m = measure(model, path=FLOW, sigma_max=1.0, nodes=40, probes=0)
     size = np.sqrt(m.sums["yy"].sum(axis=(1, 2)) / m.sums["n"].sum(axis=(1, 2)))
-    spread = np.random.default_rng([0, 0]).standard_normal(SHAPE), np.random.default_rng([0, 1]).standard_normal(SHAPE)
-    noise = math.sqrt(np.mean([a**2 for a in (*spread, np.random.default_rng([0, 2]).standard_normal(SHAPE))]))
+    noise = math.sqrt(np.mean([ems_paths.random(ems_paths.NOISE, 0, n).standard_normal(SHAPE) ** 2 for n in range(3)]))
     assert abs(size[-1] / (noise * math.sqrt(0.25 + math.exp(-2 * m.lam[-1]))) - 1) < 0.01
 
 
