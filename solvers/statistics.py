@@ -6,7 +6,6 @@ All are the same numbers in the variance-exploding, variance-preserving and flow
 """
 
 import functools
-import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -143,6 +142,8 @@ class Statistics:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of kind, knots and values."""
+        import hashlib
+
         code = hashlib.sha256(f"{self.kind} {self.l.shape} {self.data_std!r} {self.tail}".encode())
         for a in (self.lam, self.l, self.s, self.b):
             code.update(np.ascontiguousarray(a).tobytes())
