@@ -19,7 +19,7 @@ from ..solvers.ems_file import load_ems, save_ems
 from ..solvers.ems_pool import usable_kind
 from . import ems_files
 from .adapter import path_of
-from .ems_model import code_of, describe
+from .ems_model import code_of, describe, differences
 
 log = logging.getLogger("dpm_solver_ext")
 MOST = 8  # latents at once: more is hardly faster anywhere
@@ -59,6 +59,13 @@ def measure(
     file = ems_files.place(name, code_of(settings, shape if kind == "element" else (shape[0], len(shape)), kind, seed))
     held = _held(file)
     if held is not None:
+        made, now = differences(held.metadata, settings)
+        other = [k for k in ("noise", "sigma range", "nodes", "probes") if held.metadata.get(k, settings[k]) != settings[k]]
+        if made or other:
+            raise ValueError(
+                f"file_name leads to {file.name}, which was made for {made or ', '.join(f'{k} {held.metadata[k]}' for k in other)}; choose "
+                "another name, or remove the file."
+            )
         shape = held.shape
         empty = empty.new_zeros(1, *shape)
     wanted = {(seed, i) for i in range(samples)}

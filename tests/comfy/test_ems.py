@@ -165,6 +165,17 @@ def test_other_prompts_and_sizes_use_the_file(analytic, calibrate, folder):
     assert [p.name for p in folder.iterdir()] == [first.file]
 
 
+def test_a_file_of_other_settings_under_this_name(analytic, calibrate, folder):
+    """A file that was renamed is not taken for what its name says, nor overwritten."""
+    first, other = (calibrate(analytic.build("eps"), samples=1, cfg=g) for g in (2.0, 3.0))
+    (folder / first.file).unlink()
+    (folder / other.file).rename(folder / first.file)
+    before = (folder / first.file).read_bytes()
+    with pytest.raises(ValueError, match="which was made for guidance 3; choose another name, or remove the file"):
+        calibrate(analytic.build("eps"), samples=1, cfg=2.0)
+    assert (folder / first.file).read_bytes() == before
+
+
 @pytest.mark.parametrize("samples", [1, 4])
 def test_few_samples_are_said(analytic, calibrate, caplog, samples):
     """One picture is no statistics: the log says so, and does not where there are enough."""
