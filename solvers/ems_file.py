@@ -7,6 +7,7 @@ and takes nothing for granted: sizes are checked before reading, and every numbe
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -34,7 +35,10 @@ def save_ems(moments: Moments, file: str | os.PathLike[str]) -> None:
         p = moments.pending
         words["ems.pending"] = json.dumps({"ids": p.ids, "node": p.node})
         arrays |= {"pending.x": p.x, "pending.x0": p.x0, **{f"pending.{name}": a for name, a in p.sums.items()}}
-    header: dict[str, Any] = {"__metadata__": words | {"ems.nodes": str(len(moments.lam))}}
+    code = hashlib.sha256()
+    for a in arrays.values():
+        code.update(np.ascontiguousarray(a, dtype="<f8").tobytes())
+    header: dict[str, Any] = {"__metadata__": words | {"ems.nodes": str(len(moments.lam)), "ems.sha256": code.hexdigest()}}
     place = 0
     for name, a in arrays.items():
         header[name] = {"dtype": "F64", "shape": a.shape, "data_offsets": [place, place + 8 * a.size]}
@@ -92,9 +96,10 @@ def _load(file: str) -> Moments:
             )
             place = end
         need(place == size - 8 - length, f"it has {size - 8 - length} bytes of numbers in place of {place}")
-        arrays = {}
+        arrays, code = {}, hashlib.sha256()
         for name in sorted(expected, key=lambda name: start(header[name])):
             raw = source.read(8 * math.prod(expected[name]))
+            code.update(raw)
             arrays[name] = np.frombuffer(raw, dtype="<f8").reshape(expected[name]).astype(np.float64)
     need(all(np.isfinite(a).all() for a in arrays.values()), "it has NaN or infinite numbers")
     moments.lam[:] = arrays["lam"]
@@ -105,4 +110,6 @@ def _load(file: str) -> Moments:
         p = moments.pending
         p.x, p.x0, p.sums = arrays["pending.x"], arrays["pending.x0"], {name: arrays[f"pending.{name}"] for name in NAMES}
         check_sums(moments, p.sums, len(p.ids), p.node)
+    # against damage on the way; not against an author, who would write the right one
+    need(header["__metadata__"].get("ems.sha256") == code.hexdigest(), "its numbers are not those that were written")
     return moments

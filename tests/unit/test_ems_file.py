@@ -233,6 +233,16 @@ def test_numbers_that_cannot_be(file, name, value, says):
     assert says in refused(file)
 
 
+@pytest.mark.parametrize("place", [0, 1000, -8])
+def test_one_changed_bit_is_seen(file, place):
+    """A number that could be, but is not the one that was written: damage on the way must not change pictures in silence."""
+    header, numbers = parts(file)
+    changed = bytearray(numbers)
+    changed[place] ^= 1
+    write(file, header, bytes(changed))
+    assert "not those that were written" in refused(file)
+
+
 RAW = []
 
 
