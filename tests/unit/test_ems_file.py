@@ -233,7 +233,7 @@ def test_numbers_that_cannot_be(file, name, value, says):
     assert says in refused(file)
 
 
-@pytest.mark.parametrize("place", [0, 1000, -8])
+@pytest.mark.parametrize("place", [0, 1000, 2000])
 def test_one_changed_bit_is_seen(file, place):
     """A number that could be, but is not the one that was written: damage on the way must not change pictures in silence."""
     header, numbers = parts(file)
