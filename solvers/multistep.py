@@ -85,6 +85,8 @@ def plan_multistep(
     check_options(**options)
     if statistics is not None and algorithm != "dpmsolver-v3":
         raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
+    if statistics is not None and not isinstance(statistics, Statistics):
+        raise ValueError(f"statistics is a {type(statistics).__name__}; give Statistics, as fit(moments) makes them of a calibration.")
     if algorithm == "dpmsolver-v3":
         statistics = statistics or Statistics.closed_form()
         if solver_type not in V3_TYPES:

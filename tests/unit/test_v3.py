@@ -522,3 +522,9 @@ def test_corrupt_fields_of_many_bins_are_caught(how):
     }[how]
     assert not caught(tape) and caught(with_record(tape, place, replace(record, **wrong)))
     assert caught(replace(tape, statistics=None))
+
+
+def test_moments_are_no_statistics():
+    """The natural slip, a calibration that was not fitted, is one sentence."""
+    with pytest.raises(ValueError, match=r"^statistics is a dict; give Statistics, as fit\(moments\) makes them of a calibration\.$"):
+        plan(VE, [10.0, 2.0, 0.5], algorithm="dpmsolver-v3", statistics={})
