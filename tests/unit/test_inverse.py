@@ -1,5 +1,6 @@
 """Inversion: an image encoded as noise along rising sigmas, and decoded again; the ends of a run at both sides."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,13 +11,13 @@ from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Eval
 from dpm_solver_ext.tests import models
-from dpm_solver_ext.tests.unit.grids import SILENT, run
+from dpm_solver_ext.tests.unit.grids import SILENT, SINGLESTEP, VARIANTS, run
 from dpm_solver_ext.tests.unit.test_order import geometric, grid, problem, slope
 
 EVERY_PATH = pytest.mark.parametrize("path", [VE, FLOW, VP], ids=lambda p: p.name)
 SOLVERS = [
     *(({"algorithm": a, "order": o}, o) for a in CHOICES["algorithm"] for o in (1, 2, 3)),
-    *(({"algorithm": a, "order": o, "method": "singlestep_fixed"}, o) for a in CHOICES["algorithm"] for o in (2, 3)),
+    *(({"algorithm": a, "order": o, "method": "singlestep_fixed"}, o) for a in SINGLESTEP for o in (2, 3)),
     *(({"algorithm": a, "order": 2, "corrector": "unipc"}, 3) for a in CHOICES["algorithm"]),
 ]
 NAMES = [" ".join(map(str, o.values())) for o, _ in SOLVERS]
@@ -102,8 +103,7 @@ def test_what_inversion_refuses(path, method):
 
 @EVERY_PATH
 @pytest.mark.parametrize("order", [1, 2, 3])
-@pytest.mark.parametrize("method", CHOICES["method"])
-@pytest.mark.parametrize("algorithm", CHOICES["algorithm"])
+@pytest.mark.parametrize("algorithm, method", [(o["algorithm"], o["method"]) for o in VARIANTS if o["order"] == 1])
 def test_zero_is_sigma_min_and_a_prediction(path, algorithm, method, order):
     """A run to σ = 0 is the run to sigma_min and one prediction there (denoise_to_zero): the choice of the last sigma changes nothing else.
 
@@ -116,8 +116,10 @@ def test_zero_is_sigma_min_and_a_prediction(path, algorithm, method, order):
     np.testing.assert_allclose(run(path, model, [*sigmas, 0.0], x, **options), model.denoise(path, until, sigmas[-1]), atol=1e-11)
 
 
-@pytest.mark.parametrize("corrector", ["none", "unipc", "official"])
-@pytest.mark.parametrize("algorithm", CHOICES["algorithm"])
+@pytest.mark.parametrize(
+    "algorithm, corrector",
+    [*itertools.product(SINGLESTEP, ("none", "unipc", "official")), *(("dpmsolver-v3", c) for c in ("none", "unipc", "v3", "v3_pseudo"))],
+)
 def test_encoding_towards_pure_noise(algorithm, corrector):
     """Up to the σ = 4519 of zero terminal SNR, with some steps beyond α/σ = 0.001, where ε and v are not stored; and to flow σ = 1,
     also by a rounding of float32 above it: every start, order and corrector plans."""
@@ -135,5 +137,5 @@ def test_two_sigmas_at_the_same_end():
     for sigmas in ([1.0000001, 1.0, 0.5, 0.0], [0.5, 1.0, 1.0000001]):
         with pytest.raises(ValueError, match="both 1; remove one"):
             plan(FLOW, sigmas)
-    for algorithm in CHOICES["algorithm"]:  # nearly coincident ones have no room for stages
+    for algorithm in SINGLESTEP:  # nearly coincident ones have no room for stages
         plan(VE, [2.0, 1.0, math.nextafter(1.0, 0.0), 0.5, 0.0], method="singlestep_fixed", algorithm=algorithm)
