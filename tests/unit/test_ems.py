@@ -326,3 +326,13 @@ def test_kinds_that_moments_cannot_give():
     with pytest.raises(ValueError, match="with probes of none"):
         fit(measure(curved, probes=0))
     assert bins_of("radial", SHAPE) == (2, 33)
+
+
+def test_a_probe_is_not_its_paths_noise():
+    """Hutchinson's probe must be independent of the state; the first one once had the phases of the noise that the path starts from."""
+    states = []
+    calibrate(
+        lambda x, s: states.append(x.copy()) or 0 * x, VE, (1, 32, 32), sigma_max=10.0, sigma_min=0.1, samples=1, nodes=4, probes=1, seed=3
+    )
+    a, b = (np.fft.rfft2(v) for v in (states[0], states[1] - states[0]))
+    assert abs((np.conj(a) * b / abs(a) / abs(b)).real.mean()) < 0.2

@@ -107,3 +107,13 @@ def test_two_processes_make_the_file_of_one(root, tmp_path):
         dist.destroy_process_group()
     assert_equal(load_ems(four), whole)
     assert not list(tmp_path.glob("d.safetensors.part*"))
+
+
+def test_only_parts_are_parts(tmp_path):
+    """Files that begin like a part but are not numbered are somebody's own: neither read nor removed."""
+    from dpm_solver_ext.solvers import ems_spread
+
+    file = str(tmp_path / "m.safetensors")
+    for name in (".part0", ".part12", ".partner-notes-2", ".part3.bak"):
+        (tmp_path / f"m.safetensors{name}").touch()
+    assert ems_spread._parts(file) == [file + ".part0", file + ".part12"]
