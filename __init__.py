@@ -10,7 +10,7 @@ if __name__ == "dpm_solver_ext":
     _HOME = {
         "Path": "solvers.path", "VE": "solvers.path", "FLOW": "solvers.path", "VP": "solvers.path",
         "Tape": "solvers.tape", "execute": "solvers.execute", "walk": "solvers.execute",
-        "plan": "solvers.presets", "PRESETS": "solvers.presets",
+        "plan": "solvers.presets", "PRESETS": "solvers.choices",
         "plan_multistep": "solvers.multistep", "plan_singlestep": "solvers.singlestep", "plan_fast": "solvers.singlestep",
         "adaptive": "solvers.adaptive", "walk_adaptive": "solvers.adaptive", "AdaptiveInfo": "solvers.adaptive",
         "dynamic_threshold": "solvers.threshold", "make_project": "solvers.threshold", "brownian": "solvers.noise",

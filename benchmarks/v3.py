@@ -202,7 +202,7 @@ def prepare(name: str, budgets):
 def run(name: str, schedule: str, count: int, solver: str, statistics, reference, denoise) -> list[float]:
     """The rms error of every image. "v3" and "v3 order 1" use the statistics, the other names are presets or ComfyUI's samplers."""
     torch, defaults, comfy, library, ms = tools()
-    from dpm_solver_ext.solvers.presets import FAMILY, PRESETS
+    from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
 
     model, sigmas = problem(name), sigmas_of(schedule, count)
     presets = PRESETS | FAMILY

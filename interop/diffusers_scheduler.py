@@ -23,9 +23,10 @@ from diffusers.utils import BaseOutput, logging
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..solvers import schedule as schedules
+from ..solvers.choices import PRESETS
 from ..solvers.execute import walk
 from ..solvers.path import FLOW, VP, Path
-from ..solvers.presets import PRESETS, plan
+from ..solvers.presets import plan
 from ..solvers.tape import Eval, Tape
 from ..solvers.threshold import check_threshold, dynamic_threshold
 

@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ..solvers.arrays import widened
 from ..solvers.path import FLOW, PATHS, VE, Path, rising
-from ..solvers.presets import plan
 from ..solvers.schedule import TimeMap, sd_time_map, table_map
-from ..solvers.tape import Noise, Tape
+
+if TYPE_CHECKING:
+    from ..solvers.tape import Tape
 
 log = logging.getLogger("dpm_solver_ext")
 THRESHOLDING = ("off", "dynamic", "dynamic_in_latent_space")
@@ -42,15 +43,17 @@ def time_map_of(model_sampling) -> TimeMap | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _cached_plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> Tape:
+def _cached_plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> "Tape":
+    from ..solvers.presets import plan  # what only a run needs is imported by it, not when the host starts
+
     return plan(PATHS[path], sigmas, **dict(options))  # type: ignore[arg-type]
 
 
-def _plan(path: Path, sigmas: tuple[float, ...], options: dict[str, Any]) -> Tape:
+def _plan(path: Path, sigmas: tuple[float, ...], options: dict[str, Any]) -> "Tape":
     """The tape, kept for the next run unless its coefficients take much memory, as with statistics for each element."""
     statistics = options.get("statistics")
     if statistics is not None and statistics.l[0].size > 10_000:
-        return plan(path, sigmas, **options)
+        return _cached_plan.__wrapped__(path.name, sigmas, tuple(options.items()))
     return _cached_plan(path.name, sigmas, tuple(sorted(options.items())))
 
 
@@ -160,7 +163,8 @@ def sample(
             show(step, sigmas[step], state, x0)
             bar.update()
 
-        from ..solvers.execute import execute  # what only a run needs is imported by it, not when the host starts
+        from ..solvers.execute import execute
+        from ..solvers.tape import Noise
 
         noise = _noise(x, levels, extra_args.get("seed"), noise_sampler) if any(isinstance(r, Noise) for r in tape.records) else None
         return execute(tape, denoise, x, mark=mark, project=project, noise=noise)

@@ -7,8 +7,7 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 from ..solvers import schedule as schedules
-from ..solvers.presets import FAMILY, PRESETS
-from ..solvers.step import CHOICES
+from ..solvers.choices import CHOICES, FAMILY, PRESETS
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .options import DATA_STD, METHODS, V3, prepare

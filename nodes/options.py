@@ -2,10 +2,9 @@
 
 import torch
 
+from ..solvers.choices import CHOICES
 from ..solvers.notes import idle
 from ..solvers.path import VE
-from ..solvers.presets import plan
-from ..solvers.step import CHOICES
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, tell
 
 METHODS = (*CHOICES["method"], "adaptive")
@@ -59,6 +58,8 @@ def prepare(**widgets: object) -> dict[str, object]:
         next(run)
         run.close()
     else:
+        from ..solvers.presets import plan
+
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
     for sentence in said:
         tell(sentence)

@@ -52,7 +52,7 @@ def _add_samplers() -> None:
     import comfy.samplers
     from comfy.k_diffusion import sampling
 
-    from ..solvers.presets import FAMILY, PRESETS
+    from ..solvers.choices import FAMILY, PRESETS
     from .adapter import sample
 
     lists = [comfy.samplers.KSAMPLER_NAMES, comfy.samplers.SAMPLER_NAMES]

@@ -36,11 +36,11 @@ from typing import Any
 
 from .adaptive_range import ATOL, check_run, finite_ends
 from .arrays import cast, widened
+from .choices import check_options
 from .execute import Denoise, drive, walk
 from .pair import plan_pair
 from .path import Path
 from .singlestep import plan_singlestep
-from .step import check_options
 from .stepsize import controller, error_of
 from .tape import Tape
 

@@ -24,24 +24,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import v3
+from .choices import FORM, check_options
 from .fades import careful, correction_fades, fades
 from .path import Path, rising
 from .proof import check
 from .statistics import Statistics
-from .step import (
-    FORM,
-    check_noise,
-    check_options,
-    coefficient,
-    form_of,
-    is_open,
-    newton_moments,
-    node_weights,
-    noise_weight,
-    state_weight,
-    terms_of,
-    value,
-)
+from .step import check_noise, coefficient, form_of, is_open, newton_moments, node_weights, noise_weight, state_weight, terms_of, value
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
 from .unipc import official_corrector_weights
 

@@ -1,32 +1,14 @@
-"""One call for all planners, and the named choices of its options, the same in every host."""
+"""One call for all planners, the same in every host."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .choices import check_options
 from .notes import idle
 from .path import Path
 from .statistics import Statistics
-from .step import check_options
 from .tape import Tape
-
-PRESETS: dict[str, dict[str, object]] = {
-    "auto": {"algorithm": "dpmsolver-v", "order": 2, "corrector": "unipc"},
-    "dpmpp_2m": {"algorithm": "dpmsolver++", "order": 2, "start": "official"},
-    "dpmpp_3m": {"algorithm": "dpmsolver++", "order": 3},
-}
-# The papers' other solvers by the names that users of the hosts know.
-FAMILY: dict[str, dict[str, object]] = {
-    "dpmpp_2s": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep"},
-    "dpmpp_3s": {"algorithm": "dpmsolver++", "order": 3, "method": "singlestep"},
-    "dpm_fast": {"algorithm": "dpmsolver", "order": 3, "method": "singlestep"},
-    "dpm_adaptive": {"algorithm": "dpmsolver", "order": 3, "method": "adaptive"},  # the one that is no tape: see `adaptive`
-    "unipc": {"algorithm": "dpmsolver++", "order": 2, "corrector": "unipc"},
-    "dpmpp_2m_sde": {"algorithm": "dpmsolver++", "order": 2, "start": "official", "eta": 1.0},
-    "dpmpp_3m_sde": {"algorithm": "dpmsolver++", "order": 3, "start": "official", "eta": 1.0},
-    "dpmpp_sde": {"algorithm": "dpmsolver++", "order": 2, "method": "singlestep_fixed", "eta": 1.0, "noise_rule": "ancestral"},
-    "dpm_solver_v3": {"algorithm": "dpmsolver-v3", "order": 2, "corrector": "unipc"},
-}
 
 
 def plan(

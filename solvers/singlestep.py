@@ -14,9 +14,10 @@ meets the last condition for r2 = 2/3 only: other stages cost them an order. Our
 import math
 from collections.abc import Sequence
 
+from .choices import check_options
 from .path import Path, rising
 from .proof import check
-from .step import ancestral_rate, check_noise, check_options, form_of, node_weights, noise_weight, state_weight, terms_of, value
+from .step import ancestral_rate, check_noise, form_of, node_weights, noise_weight, state_weight, terms_of, value
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
 
 FRACTIONS = {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}

@@ -29,38 +29,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .choices import FORM
 from .path import Path
 from .phi import data_moment, noise_moment
 from .tape import Coefficient, Field
 from .v3 import raw_to_newton
 
 POWER, FLOOR = 0.6, 0.03
-FORM = {"dpmsolver++": "x0", "dpmsolver": "eps", "dpmsolver-v": "v", "dpmsolver-v3": "f"}
-CHOICES: dict[str, tuple[object, ...]] = {
-    "algorithm": tuple(FORM),
-    "order": (1, 2, 3, 4),
-    "method": ("multistep", "singlestep", "singlestep_fixed"),
-    "solver_type": ("dpmsolver", "taylor", "official", "bh1", "official_taylor", "pseudo"),
-    "start": ("corrected", "official", "extra"),
-    "final_rule": ("smooth", "official", "none"),
-    "corrector": ("none", "unipc", "official", "v3", "v3_pseudo"),
-    "noise_rule": ("sde", "ancestral", "renoise", "renoise_flow"),
-}
-
-
-def check_options(**options: object) -> None:
-    """One ValueError sentence, naming the option, the value and the choices, if any of them is out of range."""
-    for name, value in options.items():
-        if name in ("eta", "s_noise"):
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value!r}; type a number from 0 up, 1 is the papers' value.")
-        elif name in ("r1", "r2"):
-            if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1):
-                raise ValueError(f"{name} is {value!r}; a stage lies inside its step, so type a number between 0 and 1.")
-        elif name not in CHOICES:
-            raise ValueError(f"{name} is no option; the options are {', '.join(CHOICES)}, eta, s_noise, r1, r2.")
-        elif value not in CHOICES[name] or isinstance(value, float):
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(str, CHOICES[name]))}.")
 
 
 def check_noise(algorithm: str, eta: float, noise_rule: str, rising: bool) -> None:

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
+from .choices import FORM
 from .path import PATHS, Path
-from .step import FORM
 from .tape import Affine, Arrive, Claim, Eval, Field, Mark, Noise, Tape, TapeError, reads
 
 ROUNDING = 1e-14  # relative, of one operation: some units in the last place

@@ -88,7 +88,7 @@ def test_the_node_and_the_run_say_the_same(analytic, build_node, pack, caplog, w
 def test_defaults_are_silent(build_node, pack, caplog):
     """Nodes as dropped, and every preset, warn of nothing."""
     sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
-    presets = sys.modules[f"{pack.module.__name__}.solvers.presets"]
+    presets = sys.modules[f"{pack.module.__name__}.solvers.choices"]
     with caplog.at_level(logging.WARNING):
         build_node(ADVANCED)
         for preset in presets.PRESETS | presets.FAMILY:

@@ -87,7 +87,7 @@ def test_help_pages(host, pack):
 
 def test_recipes_in_the_help_are_the_presets(host, pack):
     """The table that says how to set the advanced node to a preset, to change one thing of it, says what the presets are."""
-    presets = sys.modules[f"{pack.module.__name__}.solvers.presets"]
+    presets = sys.modules[f"{pack.module.__name__}.solvers.choices"]
     lines = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8").splitlines()
     names = [c.strip() for c in next(line for line in lines if line.startswith("| preset |")).split("|")[2:-1]]
     rows = {row[0]: row[1:] for line in lines if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}

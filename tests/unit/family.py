@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
 from dpm_solver_ext.solvers.path import Path
-from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.singlestep import fast_orders, plan_singlestep
 from dpm_solver_ext.solvers.tape import Tape
 from dpm_solver_ext.tests.unit.grids import smooth_statistics

@@ -7,11 +7,11 @@ import math
 
 import numpy as np
 from dpm_solver_ext.solvers import schedule
+from dpm_solver_ext.solvers.choices import CHOICES, FAMILY, PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
-from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.statistics import Statistics
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
 
 SD = schedule.sd_time_map()

@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.noise import brownian
 from dpm_solver_ext.solvers.path import FLOW, VP
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.threshold import make_project
 
 diffusers = pytest.importorskip("diffusers")

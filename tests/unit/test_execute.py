@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute, walk
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.schedule import karras
 from dpm_solver_ext.solvers.tape import Affine, Eval, Mark, Noise, Tape
 from dpm_solver_ext.tests import models

@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import CHOICES
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
 from dpm_solver_ext.solvers.presets import plan
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Eval
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.grids import SILENT, SINGLESTEP, VARIANTS, run

@@ -4,10 +4,10 @@ import inspect
 import itertools
 
 import pytest
+from dpm_solver_ext.solvers.choices import CHOICES, FAMILY, PRESETS
 from dpm_solver_ext.solvers.notes import DEFAULTS, idle
 from dpm_solver_ext.solvers.path import VE
-from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
-from dpm_solver_ext.solvers.step import CHOICES
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.tests.unit.grids import TAPES, VARIANTS
 
 GRID = [14.6, 9.0, 3.0, 2.9, 0.1, 0.05, 0.0]  # uneven; finite λ at first: from pure noise dpmsolver-v takes steps on x0, too

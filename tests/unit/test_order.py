@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import CHOICES
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.family import ROWS
 from dpm_solver_ext.tests.unit.grids import fine_end, run

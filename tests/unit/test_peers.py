@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from dpm_solver_ext.solvers import schedule
+from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.singlestep import fast_orders, plan_singlestep
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.grids import comfy_normal, errors, fine_end, problem, run

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers import proof
+from dpm_solver_ext.solvers.choices import CHOICES, PRESETS, check_options
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.singlestep import fast_orders
-from dpm_solver_ext.solvers.step import CHOICES, check_options
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Eval, Mark, Noise
 from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES
 from hypothesis import given, settings

@@ -10,9 +10,10 @@ import math
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import FAMILY
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.presets import FAMILY, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.tape import Noise
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.test_order import A, B, slope

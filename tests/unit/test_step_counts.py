@@ -9,9 +9,10 @@ import functools
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers import schedule
+from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
-from dpm_solver_ext.solvers.presets import PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.grids import MODELS, RANGE, SCHEDULES, SD, TAPES, comfy_normal, errors, fine_end, problem, run
 

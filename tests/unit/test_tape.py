@@ -14,11 +14,11 @@ from dataclasses import replace
 import pytest
 import torch
 from dpm_solver_ext.solvers import multistep, proof, step
+from dpm_solver_ext.solvers.choices import CHOICES
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.multistep import V3_TYPES
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
 from dpm_solver_ext.solvers.presets import plan
-from dpm_solver_ext.solvers.step import CHOICES
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError, reads
 from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES
 from torch.utils._python_dispatch import TorchDispatchMode

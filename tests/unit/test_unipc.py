@@ -5,9 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE, VP
-from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Eval, Mark
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.grids import SCHEDULES, errors, problem, run

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
 from dpm_solver_ext.solvers.ems_calibrate import calibrate
 from dpm_solver_ext.solvers.ems_fit import fit
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import VE
-from dpm_solver_ext.solvers.presets import FAMILY, PRESETS, plan
+from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.tests import models
 from dpm_solver_ext.tests.unit.grids import RANGE, SCHEDULES, fine_end
 from dpm_solver_ext.tests.unit.pixels import dct, idct
