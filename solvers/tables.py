@@ -6,8 +6,11 @@ The numbers are results that the papers' authors published; no code was taken. W
 - GITS (arXiv 2405.11326, Chen, Zhou, Wang, Shen, Lyu): 2 to 20 steps at their coefficient for Stable Diffusion, 1.20, as
   leejet/stable-diffusion.cpp (MIT) has the authors' numbers. They prove to be hundredths of Stable Diffusion's clock and are written so.
 - OptimalSteps (arXiv 2503.21774, Pei, Hu, Gu; code MIT): FLUX at 10 steps and Wan at 20, the authors' numbers as
-  mcmonkeyprojects/SwarmUI (MIT) has them. The table that hosts list beside them for Chroma at 40 steps proves to be even in λ, from -4.8
-  to 3, to their three digits, and is made so here.
+  mcmonkeyprojects/SwarmUI (MIT) has them.
+- The table that hosts list beside those for Chroma, 40 steps, is a formula to every one of its digits, and is made by it here: flow times
+  0.001 + 0.999 s with s even in λ from -4.8 to 3, and the end.
+The authors of GITS and OptimalSteps first gave these numbers in their pull requests to ComfyUI (3769 and 7584), which is GPL and to which
+SwarmUI points; what is here was checked number by number against the two MIT sources.
 """
 
 import bisect
@@ -50,7 +53,7 @@ TABLES: dict[str, tuple[Path, str, int, tuple[Sequence[float], ...]]] = {
         (1.0, 0.997, 0.995, 0.993, 0.991, 0.989, 0.987, 0.985, 0.98, 0.975, 0.973, 0.968, 0.96, 0.946, 0.927, 0.902, 0.864, 0.776, 0.539,
          0.208, 0.001),
     )),
-    "oss_chroma": (FLOW, "Chroma", 0, ((*(FLOW.from_half_logsnr(lam) for lam in linspace(-4.8, 3.0, 40)), 0.001),)),
+    "oss_chroma": (FLOW, "Chroma", 0, ((*(0.001 + 0.999 * FLOW.from_half_logsnr(lam) for lam in linspace(-4.8, 3.0, 40)), 0.001),)),
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def test_the_host_has_the_same_numbers(build_node, peer, name):
     """Without a model, at every published count: ComfyUI's own values to rounding (Chroma's have three digits there)."""
     for steps in PEERS[name][3]:
         mine, theirs = build_node("DPMSolverSchedulerExt", schedule=name, steps=steps), peer(name, steps)
-        assert torch.allclose(mine, theirs, rtol=5e-5, atol=1.5e-3 if name == "oss_chroma" else 0), (steps, mine, theirs)
+        assert torch.allclose(mine, theirs, rtol=5e-5, atol=5.1e-4 if name == "oss_chroma" else 0), (steps, mine, theirs)
 
 
 @pytest.mark.parametrize("name", VE_TABLES[:2])
@@ -60,7 +60,7 @@ def test_its_model_gets_its_table(analytic, build_node, peer, said, name):
     steps = max(PEERS[name][3])
     node = build_node("DPMSolverSchedulerExt", schedule=name, steps=steps, model=patcher)
     top = float(patcher.get_model_object("model_sampling").sigma_max)
-    assert torch.allclose(node[1:], peer(name, steps)[1:], rtol=5e-5, atol=1.5e-3 if name == "oss_chroma" else 0)
+    assert torch.allclose(node[1:], peer(name, steps)[1:], rtol=5e-5, atol=5.1e-4 if name == "oss_chroma" else 0)
     assert float(node[0]) == pytest.approx(top, rel=1e-6) and said() == []
 
 
