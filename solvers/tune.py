@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import on_host
-from .choices import FAMILY, PRESETS
+from .arrays import namespace, on_host, widened, without_gradients
+from .choices import CHOICES, FAMILY, PRESETS, check_options
 from .execute import execute
 from .path import Path
 from .presets import plan
@@ -30,13 +30,15 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "dpmpp_2m": PRESETS["dpmpp_2m"],
     "ddim": {"algorithm": "dpmsolver++", "order": 1},
 }
+OPTIONS = {*CHOICES, "eta", "s_noise", "r1", "r2", "statistics", "corrector_range"}  # of plan
+SEARCHED = 2  # solvers at most, from their best known schedules
 CHECKED = 3  # known schedules that the held-out samples are spent on
 FIRST = 4  # samples on which all known schedules are tried; the better half goes on to the others
 
 
 @dataclass
 class State:
-    """What a tuning has measured so far, in place: given again, nothing of it is paid twice.
+    """What a tuning has measured so far, in place: given again to the same tuning, nothing of it is paid twice but the round it was in.
 
     `reference`: {sample: (m,) float32, values of its reference end}; `errors`: {solver | schedule | sample: error}; `searches`: {solver |
     schedule: (θ, whether it came to its end)}; `best`: the running best (evaluations spent, mean error on the samples of the search).
@@ -94,9 +96,12 @@ def solver_of(options: Mapping[str, object] | str | Solver, path: Path) -> Solve
         options = known[options]
     if callable(options):
         return options
+    if not isinstance(options, Mapping):
+        raise ValueError(f"solver is {options!r}; give a name, options of plan, or a function.")
     settings: dict[str, Any] = dict(options)
     if settings.get("method") == "adaptive":
         raise ValueError("method is adaptive, which chooses its own steps and has no schedule to tune; choose another method.")
+    check_options(**{name: value for name, value in settings.items() if name not in ("statistics", "corrector_range")})
     if settings.get("eta"):
         settings |= {"eta": 0.0, "noise_rule": "sde"}
 
@@ -130,48 +135,56 @@ def tune_schedule(
     """Tune the `steps` of `solver` on the model `denoise(x (b, *shape), sigma) -> x0`, b at most `batch`.
 
     `x` (K, *shape), torch or NumPy, holds states of pure noise at sigma_max, one a sample; the last `held_out` of them (half) are kept from
-    the search. `solver` is a name, options of `plan`, or a function (denoise, x, sigmas) -> end; to choose among several as well, a dict
+    the search. States in half precision are tuned in float32. `solver` is a name, options of `plan`, or a function (denoise, x, sigmas) -> end; to choose among several as well, a dict
     {name: any of these}. `time_map`: the model's clock (`schedule.table_map`), for `known_schedules`, from the best of which
     the search starts; `known`: {name: schedule of `steps` steps} in their place. `gains`: also tune a factor
     for each prediction. `reference`: what is called converged, `reference_steps` steps of it; default the preset auto. `begin(numbers)` is
     called before calls that are for other samples than the last one: for prompts that differ.
 
-    `budget` bounds the sample-evaluations (one call on one latent is 1) of the search; it ends by itself when a round gains less than
-    0.5 %. `report(state)` is called after every model call; what it or `denoise` raises ends the tuning, and with the same `state` it goes
-    on. ValueError, one sentence, before any call, for options that cannot be.
+    `budget` bounds all sample-evaluations (one call on one latent is 1), those of the state included; the search ends by itself when a
+    step gains less than 0.5 %. `report(state)` is called after every model call; what it or `denoise` raises ends the tuning, and with the
+    same `state` it goes on. ValueError, one sentence, before any call, for options that cannot be.
     """
-    names = {"it": solver} if callable(solver) or isinstance(solver, str) or "algorithm" in solver else dict(solver)
-    if isinstance(solver, str):
-        names = {solver: solver}
-    solvers = {name: solver_of(options, path) for name, options in names.items()}
+    solvers = {name: solver_of(options, path) for name, options in _named(solver).items()}
+    namespace(x)  # ValueError for what is no array
+    x = widened(x)
     count = int(x.shape[0])
-    held_out = count // 2 if held_out is None else held_out
-    for name, value, least in (("steps", steps, 3), ("held_out", held_out, 1), ("reference_steps", reference_steps, steps + 1)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; give at least {least}.")
+    if held_out is None:
+        held_out = max(1, count // 2)
+    for name, value, least in (
+        ("steps", steps, 3), ("held_out", held_out, 1), ("reference_steps", reference_steps, steps + 1), ("batch", batch, 1),
+        ("budget", budget, 1),
+    ):  # fmt: skip
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name} is {value!r}; give a whole number from {least} up.")
     if count - held_out < 2:
         raise ValueError(f"x holds {count} samples, of which {held_out} are held out; give at least two more to tune on.")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"sigma_max is {sigma_max:g} and sigma_min {sigma_min:g}; give a falling range above 0.")
     clock = time_map or plain_clock(path)
     known = known_schedules(path, steps, sigma_max, sigma_min, clock) if known is None else known
     starts = {name: start_levels(sigmas, path, sigma_max) for name, sigmas in known.items()}
     if not starts or any(len(s) != steps + 1 for s in starts.values()):
         raise ValueError(f"known has schedules of {[len(s) - 1 for s in starts.values()]} steps; give at least one, all of {steps} steps.")
-    least = lowest_budget(count, held_out, len(solvers) * len(starts), steps, reference_steps, gains)
+    fine, fine_levels = reference or solver_of("auto", path), auto(path, reference_steps, sigma_max, sigma_min, clock)
+    pairs = {f"{s} + {k}": (solvers[s], starts[k]) for s in solvers for k in starts}
+    owner = {f"{s} + {k}": s for s in solvers for k in starts}
+    calls = {name: _calls_of(x, *pair) for name, pair in pairs.items()}
+    most = max(calls.values())
+    least = lowest_budget(count, held_out, len(pairs), most, _calls_of(x, fine, fine_levels), gains, len(solvers))
     if budget < least:
         raise ValueError(f"budget is {budget}; {count} samples at {steps} steps need at least {least}, so raise it or give fewer samples.")
     run = _Run(denoise, x, batch, begin, State() if state is None else state, report)
-    fine = reference or solver_of("auto", path)
-    run.find_reference(fine, auto(path, reference_steps, sigma_max, sigma_min, clock))
+    run.find_reference(fine, fine_levels)
     mine, others = list(range(count - held_out)), list(range(count - held_out, count))
-    pairs = {f"{s} + {k}": (solvers[s], starts[k]) for s in solvers for k in starts}
     ranked = run.rank(pairs, mine)
     searched: dict[str, tuple[Space, np.ndarray]] = {}
-    begun = _one_each(ranked, 2)
-    budget -= steps * held_out * (CHECKED + len(begun))  # kept for the check
+    begun = list({owner[name]: name for name in reversed(ranked)}.values())[::-1]  # the best pair of each solver
+    begun = sorted(begun, key=ranked.index)[:SEARCHED]
+    budget -= most * held_out * (CHECKED + len(begun))  # kept for the check
     for place, name in enumerate(begun):
         call, levels = pairs[name]
-        calls = run.calls_of(call, levels, mine[0]) if gains else 0
-        space = Space(path, levels, sigma_min, calls)
+        space = Space(path, levels, sigma_min, calls[name] if gains else 0)
         share = (budget - run.state.evaluations) // (len(begun) - place)
         searched[name] = space, run.search(name, call, space, mine, run.state.evaluations + share)
     errors = {name: run.errors_of(name, *pairs[name], others) for name in ranked[:CHECKED]}
@@ -187,23 +200,49 @@ def tune_schedule(
     sigmas = space.levels(theta) if improved else list(pairs[best][1])
     held = {"tuned": tuned[winner] if improved else errors[best], **errors}
     final = space.gain(theta) if improved else ()
-    return Tuned(sigmas, chosen.split(" + ")[0], final, held, best, improved, run.state.evaluations, list(run.state.best))
+    return Tuned(sigmas, owner[chosen], final, held, best, improved, run.state.evaluations, list(run.state.best))
 
 
-def lowest_budget(samples: int, held_out: int, pairs: int, steps: int, reference_steps: int, gains: bool) -> int:
-    """Sample-evaluations of a tuning with one round of search, for a solver with one model call a step."""
-    tuned = samples - held_out
-    screening = steps * (pairs * min(FIRST, tuned) + (pairs + 1) // 2 * max(0, tuned - FIRST))
-    one_round = tuned * steps * (2 + (steps - 1) * (1 + gains) // 2)
-    return samples * reference_steps + screening + one_round + steps * held_out * (CHECKED + 1)
+def lowest_budget(
+    samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1
+) -> int:
+    """Sample-evaluations of a tuning with one round of search, for `calls` model calls a run of each of the pairs of a solver and a known
+    schedule."""
+    tuned, searches = samples - held_out, min(solvers, SEARCHED)
+    screening = calls * (pairs * min(FIRST, tuned) + (pairs + 1) // 2 * max(0, tuned - FIRST))
+    one_round = tuned * calls * (2 + (calls - 1) * (1 + gains) // 2)
+    return samples * reference_calls + screening + searches * one_round + calls * held_out * (CHECKED + searches)
 
 
-def _one_each(ranked: Sequence[str], most: int) -> list[str]:
-    """The best pair of each solver, at most `most`."""
-    first: dict[str, str] = {}
-    for name in ranked:
-        first.setdefault(name.split(" + ")[0], name)
-    return list(first.values())[:most]
+def _named(solver: Mapping[str, Any] | str | Solver) -> dict[str, Any]:
+    """{name: what `solver_of` takes} of what `tune_schedule` takes."""
+    if isinstance(solver, str):
+        return {solver: solver}
+    if isinstance(solver, Mapping) and solver and not OPTIONS.intersection(solver):
+        return dict(solver)
+    return {"solver": solver}
+
+
+def _rows(x: Any, ids: Sequence[int]) -> Any:
+    """These samples of x, as a copy: a function that works in place does not spoil x."""
+    return x[np.asarray(ids)]
+
+
+def _calls_of(x: Any, solver: Solver, sigmas: Sequence[float]) -> int:
+    """How many model calls a run makes, counted without the model; what cannot be run is told here, before anything is paid."""
+    count = 0
+
+    def nothing(state: Any, sigma: float) -> Any:
+        nonlocal count
+        count += 1
+        return 0 * state
+
+    solver(nothing, _rows(x, [0]), list(sigmas))
+    return count
+
+
+class _Spent(Exception):
+    """The search may pay no more."""
 
 
 class _Run:
@@ -213,6 +252,9 @@ class _Run:
         self.denoise, self.x, self.batch, self.begin, self.state, self.report = denoise, x, batch, begin, state, report
         size = int(np.prod(x.shape[1:]))
         # the same places in every sample, at random: an even stride would see one phase of a pattern only
+        if any(len(a) != min(size, PICKS) for a in state.reference.values()):
+            raise ValueError(f"state is of samples of another size than the {size} values here; give that of this very tuning, or none.")
+        self.limit: int | None = None
         self.picks = None if size <= PICKS else np.sort(np.random.default_rng(0).choice(size, PICKS, replace=False))
         self.last: list[int] = []
 
@@ -239,16 +281,19 @@ class _Run:
                 log.append((state, sigma, x0))
                 return x0 * gains[i] if i < len(gains) else x0
 
-            ends.append(self.values(solver(model, self.x[chunk[0] : chunk[-1] + 1], sigmas)))
+            ends.append(self.values(solver(model, _rows(self.x, chunk), sigmas)))
             logs.append(log)
         return np.concatenate(ends), logs
 
     def call(self, ids: list[int], state: Any, sigma: float) -> Any:
-        """One model call."""
+        """One model call. `_Spent` in its place where it would go beyond the limit."""
+        if self.limit is not None and self.state.evaluations + len(ids) > self.limit:
+            raise _Spent
         if self.begin is not None and ids != self.last:
-            self.begin(ids)
+            self.begin(list(ids))
         self.last = ids
-        x0 = self.denoise(state, sigma)
+        with without_gradients(state):  # the log would keep their graphs
+            x0 = self.denoise(state, sigma)
         self.state.evaluations += len(ids)
         if self.report is not None:
             self.report(self.state)
@@ -290,33 +335,34 @@ class _Run:
             self.state.best.append((self.state.evaluations, means[order[0]]))
         return order
 
-    def calls_of(self, solver: Solver, sigmas: Sequence[float], sample: int) -> int:
-        """How many model calls a run makes."""
-        return len(self.go(solver, list(sigmas), [sample])[1][0])
-
     def search(self, name: str, solver: Solver, space: Space, ids: list[int], most: int) -> np.ndarray:
         """The best θ of `space`, from where an earlier search of this name stopped, before `most` evaluations are spent in all."""
         old, ended = self.state.searches.get(name, ([0.0] * space.size, False))
+        if len(old) != space.size:  # of a state that was not made by this search
+            old, ended = [0.0] * space.size, False
         theta = np.array(old)
         if ended:
             return theta
-        spent = [self.state.evaluations]
+        before, run_cost, self.limit = self.state.evaluations, [0], most
 
         def residuals(at: np.ndarray, near: Any) -> tuple[np.ndarray, Any]:
             end, log = self.go(solver, space.levels(at), ids, space.gain(at), near)
+            run_cost[0] = run_cost[0] or self.state.evaluations - before
             return self.residuals(end, ids), log
 
-        def afford() -> bool:
-            """Whether another round as dear as the last one fits; a first round costs a run for each parameter, half of it known."""
-            last = (self.state.evaluations - spent[-1]) * (1 if len(spent) > 1 else 1 + space.size / 2)
-            spent.append(self.state.evaluations)
-            return self.state.evaluations + last <= most
+        def afford(runs: float) -> bool:
+            return self.state.evaluations + runs * run_cost[0] <= most
 
         def accepted(at: np.ndarray, loss: float) -> None:
             self.state.searches[name] = at.tolist(), False
             if loss < self.state.best[-1][1]:
                 self.state.best.append((self.state.evaluations, loss))
 
-        theta, ended = descend(residuals, theta, space.quotients, afford=afford, accepted=accepted)
+        try:
+            theta, ended = descend(residuals, theta, space.quotients, afford=afford, accepted=accepted)
+        except _Spent:
+            theta, ended = np.array(self.state.searches.get(name, (theta,))[0]), False
+        finally:
+            self.limit = None
         self.state.searches[name] = theta.tolist(), ended
         return theta
