@@ -135,11 +135,11 @@ def tune_schedule(
     """Tune the `steps` of `solver` on the model `denoise(x (b, *shape), sigma) -> x0`, b at most `batch`.
 
     `x` (K, *shape), torch or NumPy, holds states of pure noise at sigma_max, one a sample; the last `held_out` of them (half) are kept from
-    the search. States in half precision are tuned in float32. `solver` is a name, options of `plan`, or a function (denoise, x, sigmas) -> end; to choose among several as well, a dict
-    {name: any of these}. `time_map`: the model's clock (`schedule.table_map`), for `known_schedules`, from the best of which
-    the search starts; `known`: {name: schedule of `steps` steps} in their place. `gains`: also tune a factor
-    for each prediction. `reference`: what is called converged, `reference_steps` steps of it; default the preset auto. `begin(numbers)` is
-    called before calls that are for other samples than the last one: for prompts that differ.
+    the search. States in half precision are tuned in float32. `solver` is a name, options of `plan`, or a function (denoise, x, sigmas) ->
+    end; to choose among several as well, a dict {name: any of these}. `time_map`: the model's clock (`schedule.table_map`), for
+    `known_schedules`, from the best of which the search starts; `known`: {name: schedule of `steps` steps} in their place. `gains`: also
+    tune a factor for each prediction. `reference`: what is called converged, `reference_steps` steps of it; default the preset auto.
+    `begin(numbers)` is called before calls that are for other samples than the last one: for prompts that differ.
 
     `budget` bounds all sample-evaluations (one call on one latent is 1), those of the state included; the search ends by itself when a
     step gains less than 0.5 %. `report(state)` is called after every model call; what it or `denoise` raises ends the tuning, and with the
@@ -179,8 +179,10 @@ def tune_schedule(
     mine, others = list(range(count - held_out)), list(range(count - held_out, count))
     ranked = run.rank(pairs, mine)
     searched: dict[str, tuple[Space, np.ndarray]] = {}
-    begun = list({owner[name]: name for name in reversed(ranked)}.values())[::-1]  # the best pair of each solver
-    begun = sorted(begun, key=ranked.index)[:SEARCHED]
+    first: dict[str, str] = {}  # the best pair of each solver
+    for name in ranked:
+        first.setdefault(owner[name], name)
+    begun = list(first.values())[:SEARCHED]
     budget -= most * held_out * (CHECKED + len(begun))  # kept for the check
     for place, name in enumerate(begun):
         call, levels = pairs[name]
@@ -203,9 +205,7 @@ def tune_schedule(
     return Tuned(sigmas, owner[chosen], final, held, best, improved, run.state.evaluations, list(run.state.best))
 
 
-def lowest_budget(
-    samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1
-) -> int:
+def lowest_budget(samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1) -> int:
     """Sample-evaluations of a tuning with one round of search, for `calls` model calls a run of each of the pairs of a solver and a known
     schedule."""
     tuned, searches = samples - held_out, min(solvers, SEARCHED)
