@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .tune_space import REACH
-
 LEAST_GAIN = 0.005  # of the loss: a step that gains less, by a fresh Jacobian, is the last
 STALE_GAIN = 0.02  # a step by an updated Jacobian that gains less asks for a fresh one
 ATTEMPTS = 4  # at a step of a fresh Jacobian, with more damping each time
+REACH = 8  # of its quotients' steps is the most a parameter changes at once
 
 Residuals = Callable[[np.ndarray, Any], tuple[np.ndarray, Any]]
 
@@ -52,7 +51,8 @@ def descend(
         scale, before = np.diag(normal), size.mean()
         for _ in range(ATTEMPTS if fresh else 1):
             ridge = np.diag(damping * scale + 1e-6 * scale.mean() + 1e-300)
-            step = np.clip(-np.linalg.solve(normal + ridge, slope), -REACH, REACH)
+            step = -np.linalg.solve(normal + ridge, slope)
+            step /= max(1.0, float(np.max(np.abs(step) / (REACH * quotients))))
             r_new, here_new = residuals(theta + step, None)
             missed = r_new - r - np.tensordot(step, jacobian, 1)
             jacobian += ((step / (step @ step))[:, None, None] * missed).astype(jacobian.dtype)

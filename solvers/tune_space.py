@@ -20,7 +20,6 @@ from .path import Path
 from .schedule import INFINITE, check_steps
 
 GAP, GAIN = 0.05, 0.03  # steps of the difference quotients: well above the noise of a half-precision model
-REACH = 0.7  # the most a parameter changes in one step of the search
 FARTHEST = 7.0  # |θ| of a gap beyond this counts as this: levels stay apart in float32, in which hosts keep them
 
 
