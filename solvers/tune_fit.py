@@ -15,6 +15,7 @@ import numpy as np
 
 LEAST_GAIN = 0.005  # of the loss: a step that gains less, by a fresh Jacobian, is the last
 STALE_GAIN = 0.02  # a step by an updated Jacobian that gains less asks for a fresh one
+ODD = 10.0  # a trial with so many times the loss has blown up: it teaches the Jacobian nothing
 ATTEMPTS = 4  # at a step of a fresh Jacobian, with more damping each time
 REACH = 8  # of its quotients' steps is the most a parameter changes at once
 
@@ -33,29 +34,37 @@ def descend(
     """The θ with a locally least loss, from `theta` (p,), and whether the search came to its end there.
 
     `residuals(θ, near) -> (r (K, m), here)`: r scaled so that |r_i| is a root mean square; `here` is handed back as `near` for the
-    quotients around it, whose runs begin alike. `afford(runs)` is asked before so many runs are made. `accepted(θ, loss)` hears of every
+    runs near it, which begin alike. `afford(runs)` is asked before so many runs are made. `accepted(θ, loss)` hears of every
     improvement. Between fresh Jacobians each step teaches the one that is there (Broyden 1965), for the cost of a single run.
     """
     r, here = residuals(theta, None)
     size, damping, jacobian, fresh = _sizes(r), 0.01, None, False
     for _ in range(rounds):
+        before = size.mean()
+        if not before:
+            return theta, True
         if not afford(1 if jacobian is not None else 1 + len(theta) / 2):
             return theta, False
         if jacobian is None:
-            jacobian = np.stack([(residuals(_moved(theta, q, h), here)[0] - r) / h for q, h in enumerate(quotients)])
+            jacobian = np.stack([(residuals(_moved(theta, q, h), here)[0] - r) / r.dtype.type(h) for q, h in enumerate(quotients)])
             fresh = True
         weight = 1 / np.maximum(size, 0.3 * np.median(size) + 1e-12)
-        weighted = jacobian * weight[None, :, None]
-        normal = np.einsum("pkm,qkm->pq", weighted, jacobian, optimize=True).astype(np.float64)
-        slope = np.einsum("pkm,km->p", weighted, r, optimize=True).astype(np.float64)
-        scale, before = np.diag(normal), size.mean()
+        normal, slope = np.zeros((len(theta), len(theta))), np.zeros(len(theta))
+        for k, w in enumerate(weight):  # sample by sample: float64 sums without a float64 copy of all
+            rows = jacobian[:, k].astype(np.float64)
+            normal += w * (rows @ rows.T)
+            slope += w * (rows @ r[k])
+        scale = np.diag(normal)
         for _ in range(ATTEMPTS if fresh else 1):
-            ridge = np.diag(damping * scale + 1e-6 * scale.mean() + 1e-300)
+            ridge = np.diag(np.where(scale > 0, damping * scale, 1.0))  # a parameter without effect stays
             step = -np.linalg.solve(normal + ridge, slope)
             step /= max(1.0, float(np.max(np.abs(step) / (REACH * quotients))))
-            r_new, here_new = residuals(theta + step, None)
-            missed = r_new - r - np.tensordot(step, jacobian, 1)
-            jacobian += ((step / (step @ step))[:, None, None] * missed).astype(jacobian.dtype)
+            if not step.any():
+                break
+            r_new, here_new = residuals(theta + step, here)
+            if _sizes(r_new).mean() < ODD * before:
+                missed = r_new - r - np.tensordot(step.astype(r.dtype), jacobian, 1)
+                jacobian += (step / (step @ step)).astype(r.dtype)[:, None, None] * missed
             if _sizes(r_new).mean() < before:
                 theta, r, size, here = theta + step, r_new, _sizes(r_new), here_new
                 damping = max(damping / 5, 1e-4)
@@ -64,11 +73,11 @@ def descend(
             damping *= 8
         gain = 1 - size.mean() / before
         if fresh and gain < LEAST_GAIN:
-            break
+            return theta, True
         if not fresh and gain < STALE_GAIN:
             jacobian = None
         fresh = False
-    return theta, True
+    return theta, False
 
 
 def _moved(theta: np.ndarray, q: int, h: float) -> np.ndarray:
