@@ -18,6 +18,7 @@ if __name__ == "dpm_solver_ext":
         "DPM_Solver_v3": "solvers.official_v3", "Statistics": "solvers.statistics",
         "calibrate": "solvers.ems_calibrate", "Moments": "solvers.ems", "fit": "solvers.ems_fit",
         "save_ems": "solvers.ems_file", "load_ems": "solvers.ems_file",
+        "tune_schedule": "solvers.tune", "Tuned": "solvers.tune",
         "DPMSolverSampler": "interop.ldm", "DPMSolverExtScheduler": "interop.diffusers_scheduler",
     }  # fmt: skip
     __all__ = [*(n for n, home in _HOME.items() if home.startswith("solvers")), "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
