@@ -118,11 +118,7 @@ class DPMSolverLoadEMSExt(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        try:
-            found = ems_files.find(file).stat()
-        except ValueError:
-            return file
-        return file, found.st_mtime_ns, found.st_size
+        return ems_files.EMS.changed(file)
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:

@@ -23,7 +23,7 @@ def plot(stats: Statistics) -> np.ndarray:
     width = WIDTHS[len(columns) - 1]
     right = LEFT + len(columns) * (width + GAP[0])
     size = right + KEY, TOP + 3 * (HEIGHT + GAP[1]) + BOTTOM - GAP[1]
-    sheet = _Sheet(size, width)
+    sheet = Sheet(size, width)
     sheet.text((LEFT, 14), f"DPM-Solver-v3 statistics, {stats.kind}" + (f": {stats.label}" if stats.label else ""), 18)
     for i, line in enumerate(_subtitle(stats)):
         sheet.text((LEFT, 42 + 20 * i), line, 13, GREY)
@@ -36,17 +36,17 @@ def plot(stats: Statistics) -> np.ndarray:
             box = (LEFT + place * (width + GAP[0]), top)
             sheet.axes(box, stats.lam, span, first=place == 0, last=row == 2)
             for i, (_, values) in enumerate(column):
-                sheet.curve(box, stats.lam, values, span, _colour(i, len(column)))
+                sheet.curve(box, stats.lam, values, span, shade(i, len(column)))
             if row == 0:
                 sheet.text((box[0] + width / 2, top - 42), columns[place][0], 13, INK, "ma")
         for i, (label, _) in enumerate(curves[0]):
-            sheet.line([(right, top + 14 + 20 * i), (right + 24, top + 14 + 20 * i)], _colour(i, len(curves[0])), 3)
+            sheet.line([(right, top + 14 + 20 * i), (right + 24, top + 14 + 20 * i)], shade(i, len(curves[0])), 3)
             sheet.text((right + 32, top + 14 + 20 * i), label, 12, INK, "lm")
     sheet.text((LEFT, size[1] - 20), "across: half-logSNR, from noise to picture; in grey below it sigma/alpha", 12, GREY, "lm")
     return sheet.pixels()
 
 
-class _Sheet:
+class Sheet:
     """A white picture to draw axes and curves on, in pixels of the result."""
 
     def __init__(self, size: tuple[int, int], width: int):
@@ -65,12 +65,12 @@ class _Sheet:
     def axes(self, box: tuple[int, int], lam: np.ndarray, span: tuple[float, float], *, first: bool, last: bool) -> None:
         """Frame, grid and, at the left and the bottom of the sheet, numbers."""
         (x, y), (w, h) = box, self.panel
-        for tick in _ticks(*span):
+        for tick in ticks(*span):
             at = y + h - (tick - span[0]) / (span[1] - span[0]) * h
             self.line([(x, at), (x + w, at)], FRAME if tick == 0 else FAINT)
             if first:
                 self.text((x - 6, at), f"{tick:g}", 11, INK, "rm")
-        for tick in _ticks(float(lam[0]), float(lam[-1])):
+        for tick in ticks(float(lam[0]), float(lam[-1])):
             at = x + (tick - lam[0]) / (lam[-1] - lam[0]) * w
             self.line([(at, y), (at, y + h)], FAINT)
             if last:
@@ -122,7 +122,7 @@ def _range(values: list[np.ndarray], least: tuple[float, float] | None) -> tuple
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers between low and high, four to eight of them."""
     rough = (high - low) / 4
     size = 10.0 ** np.floor(np.log10(rough))
@@ -130,7 +130,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(float(k * step), 10) for k in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)]
 
 
-def _colour(i: int, count: int) -> tuple[int, int, int]:
+def shade(i: int, count: int) -> tuple[int, int, int]:
     return RAMP[round(i / max(1, count - 1) * (len(RAMP) - 1))] if count > 1 else RAMP[-2]
 
 
