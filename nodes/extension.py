@@ -12,6 +12,7 @@ from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .options import DATA_STD, METHODS, V3, prepare
 from .schedules import FINAL, levels, of_model, of_table
+from .tune import DPMSolverLoadTunedExt, DPMSolverTuneScheduleExt
 
 SOLVERS = PRESETS | FAMILY
 
@@ -271,5 +272,5 @@ class DPMSolverExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt, DPMSolverCalibrateExt, DPMSolverLoadEMSExt,
-            DPMSolverEMSInfoExt,
+            DPMSolverEMSInfoExt, DPMSolverTuneScheduleExt, DPMSolverLoadTunedExt,
         ]  # fmt: skip

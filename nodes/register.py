@@ -28,9 +28,9 @@ log = logging.getLogger("dpm_solver_ext")
 
 
 def register() -> None:
-    """Register samplers, schedulers and the folder of statistics; where the host has moved, say in one sentence what is off and leave the
-    rest working."""
-    for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers), ("folder of statistics", _add_folder)):
+    """Register samplers, schedulers and the folders of files; where the host has moved, say in one sentence what is off and leave the rest
+    working."""
+    for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers), ("folders of files", _add_folder)):
         try:
             add()
         except (ImportError, AttributeError, TypeError) as error:

@@ -53,7 +53,7 @@ def test_nodes(host, pack):
     """The ids are for ever: saved workflows name them. Display names are what users search for."""
     assert set(pack.nodes) == {
         "DPMSolverSamplerExt", "DPMSolverSchedulerExt", "DPMSolverSamplerAdvancedExt", "DPMSolverCalibrateExt", "DPMSolverLoadEMSExt",
-        "DPMSolverEMSInfoExt",
+        "DPMSolverEMSInfoExt", "DPMSolverTuneScheduleExt", "DPMSolverLoadTunedExt",
     }  # fmt: skip
     names = host.nodes.NODE_DISPLAY_NAME_MAPPINGS
     assert names["DPMSolverSamplerExt"] == "DPM-Solver Sampler (ext)"
@@ -61,6 +61,7 @@ def test_nodes(host, pack):
     assert names["DPMSolverSchedulerExt"] == "DPM-Solver Scheduler (ext)"
     assert names["DPMSolverCalibrateExt"] == "Calibrate DPM-Solver-v3 (ext)"
     assert (names["DPMSolverLoadEMSExt"], names["DPMSolverEMSInfoExt"]) == ("Load EMS (ext)", "EMS Info (ext)")
+    assert names["DPMSolverTuneScheduleExt"] == "Tune Schedule (ext)" and names["DPMSolverLoadTunedExt"] == "Load Tuned Steps (ext)"
     for node_id, node in pack.nodes.items():
         assert node.__name__ == node_id, "ComfyUI-Manager's scanner takes the class name for the id"
         assert node.RELATIVE_PYTHON_MODULE == "custom_nodes.my-pack"

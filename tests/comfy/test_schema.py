@@ -161,6 +161,13 @@ def test_promised_inputs(host, pack):
     assert [o["type"] for o in nodes["DPMSolverCalibrateExt"]["outputs"]] == ["DPM_EMS", "STRING"]
     assert [o["type"] for o in nodes["DPMSolverLoadEMSExt"]["outputs"]] == ["DPM_EMS"]
     assert [o["type"] for o in nodes["DPMSolverEMSInfoExt"]["outputs"]] == ["IMAGE", "STRING"]
+    assert [i["name"] for i in nodes["DPMSolverTuneScheduleExt"]["inputs"]] == [
+        "model", "positive", "negative", "latent_image", "cfg", "sampler", "steps", "tune", "seeds", "budget", "tune_seed", "file_name",
+        "positive_2", "positive_3", "positive_4",
+    ]  # fmt: skip
+    assert [o["type"] for o in nodes["DPMSolverTuneScheduleExt"]["outputs"]] == ["SIGMAS", "SAMPLER", "STRING", "IMAGE"]
+    assert [i["name"] for i in nodes["DPMSolverLoadTunedExt"]["inputs"]] == ["file", "steps", "sampler"]
+    assert [o["type"] for o in nodes["DPMSolverLoadTunedExt"]["outputs"]] == ["SIGMAS", "SAMPLER", "STRING"]
 
 
 def test_a_workflow_of_the_first_version(analytic, pack):

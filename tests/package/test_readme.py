@@ -34,7 +34,7 @@ def test_every_entry_is_listed_and_nothing_else(root, readme):
 
 
 def test_every_input_of_the_nodes_is_listed_in_order(root, readme):
-    trees = [ast.parse((root / "nodes" / name).read_text(encoding="utf-8")) for name in ("extension.py", "ems.py")]
+    trees = [ast.parse((root / "nodes" / name).read_text(encoding="utf-8")) for name in ("extension.py", "ems.py", "tune.py")]
     for node in [item for tree in trees for item in tree.body if isinstance(item, ast.ClassDef)]:
         calls = [sub for sub in ast.walk(node) if isinstance(sub, ast.Call) and ast.unparse(sub.func).endswith(".Input")]
         if not calls:

@@ -1,0 +1,91 @@
+"""Tuned steps from a file: their sigmas at any number of steps, and the sampler that they were tuned for."""
+
+import json
+import math
+
+import comfy.samplers
+
+from ..solvers.path import PATHS, Path
+from ..solvers.presets import plan
+from ..solvers.tune_file import load_tuned
+from ..solvers.tune_space import stretched
+from . import adapter, ems_files
+from .tune_choice import name_of
+from .tune_plot import summary
+from .tuned_sampler import own_options, sample_tuned, unwrapped
+
+# of our solvers that a file may set
+WORDS, NUMBERS = (
+    ("algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "noise_rule"),
+    ("eta", "s_noise", "r1", "r2"),
+)
+
+
+def load(file: str, steps: int, sampler=None):
+    """(sigmas, SAMPLER, text) of a file of models/dpm_tuned; `steps` 0 as tuned. ValueError, one sentence, for what cannot be."""
+    place = ems_files.TUNED.find(file)
+    tuned, words = load_tuned(place)
+    path, low = _range(words, tuned.sigmas, place.name)
+    try:
+        path.validate(tuned.sigmas)
+        sigmas = list(tuned.sigmas) if steps == 0 else stretched(tuned.sigmas, steps, path, low)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{place.name} cannot be used: {error}") from error
+    same = len(sigmas) == len(tuned.sigmas)
+    how, is_it = _sampler(tuned.solver, words, sampler, place.name)
+    gains = tuned.gains if same and is_it else ()
+    function, options = unwrapped(how)
+    wrapped = {"sampler_function": function, "sampler_options": options, "gains": gains, "made_for": tuple(tuned.sigmas)}
+    inpaint = dict(getattr(how, "inpaint_options", {}))
+    how = comfy.samplers.KSAMPLER(sample_tuned, wrapped | {"made": words, "label": place.name}, inpaint)
+    note = "" if same else f"\n- stretched to {len(sigmas) - 1} steps: {', '.join(f'{s:.4g}' for s in sigmas)}; without gains"
+    if same and tuned.gains and not gains:
+        note = f"\n- without gains, because the connected sampler is not {tuned.solver}"
+    return sigmas, how, summary(tuned, words, place.name) + note
+
+
+def _range(words: dict[str, str], sigmas: list[float], name: str) -> tuple[Path, float]:
+    """(path, sigma_min) that a file was made on."""
+    try:
+        low = float(words.get("sigma_min", ""))
+    except ValueError:
+        low = math.nan
+    if words.get("noise") not in PATHS or not 0 <= low < sigmas[0]:
+        raise ValueError(f"{name} does not say what noise levels it is for; tune again or choose another.")
+    return PATHS[words["noise"]], low
+
+
+def _options(words: dict[str, str]) -> tuple[dict[str, object], bool]:
+    """(the options of our solver that a file names, whether it had statistics); no options for a sampler of others, or what cannot be."""
+    try:
+        found = json.loads(words.get("plan", "{}"))
+    except (ValueError, RecursionError):
+        return {}, False
+    if not isinstance(found, dict) or not found:
+        return {}, False
+    statistics = found.pop("statistics", False) is True
+    good = all(type(v) in (str, int) if k in WORDS else k in NUMBERS and type(v) in (int, float) for k, v in found.items())
+    try:
+        if good:
+            plan(PATHS["ve"], (8.0, 4.0, 2.0, 1.0), **found)
+    except (ValueError, OverflowError):
+        good = False
+    return (found if good else {}), statistics
+
+
+def _sampler(solver: str, words: dict[str, str], sampler, name: str):
+    """(the SAMPLER for the steps, whether it is what they were tuned for): the connected one, or made from the file where that can be; with
+    the statistics of the connected one where it needs some."""
+    options, needs = _options(words)
+    own = own_options(sampler) if sampler is not None else None
+    if options and needs and own is not None and own.get("statistics") is not None:
+        return comfy.samplers.KSAMPLER(adapter.sample, options | {"statistics": own["statistics"]}), True
+    if sampler is not None:
+        return sampler, name_of(sampler) == solver
+    if options and not needs:
+        return comfy.samplers.KSAMPLER(adapter.sample, options), True
+    if needs:
+        raise ValueError(
+            f"{name} is for {solver} with statistics; connect to sampler a DPM-Solver Sampler (ext) with preset dpm_solver_v3 and ems."
+        )
+    raise ValueError(f"{name} is for the sampler {solver}, which is not of this pack; connect it to the sampler input.")

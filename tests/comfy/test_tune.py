@@ -1,0 +1,459 @@
+"""Tuned steps in the real ComfyUI: found on analytic models whose exact end is known, kept in files, used to sample."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+SMALL = {"cfg": 1.0, "steps": 5, "tune": "schedule", "seeds": 8, "budget": 800, "tune_seed": 0, "file_name": "tuned"}
+
+
+@pytest.fixture
+def folder(pack, tmp_path, monkeypatch):
+    """The folder of tuned steps, empty and this test's own."""
+    import folder_paths
+
+    path = tmp_path / "dpm_tuned"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "dpm_tuned", ([str(path)], {".json"}))
+    return path
+
+
+@pytest.fixture
+def part(pack):
+    """part("nodes.tune_run") is that module of the pack, as the host loaded it."""
+    from importlib import import_module
+
+    return lambda name: import_module(f"{pack.module.__name__}.{name}")
+
+
+@pytest.fixture
+def tune(analytic, pack, folder, part, monkeypatch):
+    """tune(patcher, sampler, **widgets) runs the node; attributes of what it returns: sigmas, sampler, info, plot, text, calls (model calls
+    of one picture)."""
+
+    monkeypatch.setattr(part("nodes.tune_run"), "REFERENCE", 20)  # enough for these models, and fast
+
+    def run(patcher, sampler="dpmpp_2m", size=(8, 8), positive=None, **widgets):
+        calls = analytic.network(patcher).calls
+        before = len(calls)
+        latent = {"samples": torch.ones(analytic.latent_shape(patcher, 1, size))}  # its values must not matter
+        out = pack.nodes["DPMSolverTuneScheduleExt"].execute(
+            model=patcher, positive=positive or analytic.cond(0.75), negative=analytic.cond(-0.25), latent_image=latent,
+            sampler=analytic.sampler(sampler) if isinstance(sampler, str) else sampler, **SMALL | widgets,
+        )  # fmt: skip
+        guided = 1 if abs(widgets.get("cfg", 1.0) - 1) < 1e-6 else 2
+        sigmas, how, info, plot = out.args
+        return SimpleNamespace(
+            sigmas=sigmas, sampler=how, info=info, plot=plot, text=out.ui.as_dict()["text"][0],
+            calls=sum(c["shape"][0] for c in calls[before:]) / guided,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def interrupt(host):
+    """interrupt(at): the host's own interruption, as a click on Cancel when the bar stands there; interrupt(None) never."""
+    import comfy.model_management as management
+    import comfy.utils
+
+    seen = []
+
+    def set_at(at):
+        def hook(value, total, preview, **_):
+            seen.append((value, total))
+            if at is not None and value >= at:
+                management.interrupt_current_processing(True)
+            management.throw_exception_if_processing_interrupted()
+
+        comfy.utils.set_progress_bar_global_hook(hook)
+        return seen
+
+    yield set_at
+    management.interrupt_current_processing(False)
+    comfy.utils.set_progress_bar_global_hook(None)
+
+
+@pytest.fixture
+def said(part, caplog, monkeypatch):
+    """Words of our warnings during the test, each told anew."""
+    monkeypatch.setattr(part("nodes.adapter"), "_told", set())
+    caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
+    return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
+
+
+def painted(analytic, patcher, how, sigmas, seed=100, cfg=1.0, **more):
+    """The rms error of a picture."""
+    noise = analytic.noise_for(analytic.latent_shape(patcher, 2), seed)
+    return analytic.error(patcher, analytic.sample(patcher, how, sigmas, noise, cfg=cfg, **more), sigmas, noise, cfg=cfg)
+
+
+@pytest.mark.parametrize("kind", ["eps", "v", "sd3"])
+@pytest.mark.parametrize("mode", ["schedule", "schedule and gains"])
+def test_better_than_known_schedules(analytic, tune, kind, mode):
+    """On fresh seeds the tuned steps have less error, against the exact end, than the schedules that the search began from."""
+    patcher = analytic.build(kind, analytic.MIXTURE)
+    got = tune(patcher, tune=mode)
+    assert got.calls <= 800 and len(got.sigmas) == 6 and got.sigmas[-1] == 0
+    error = painted(analytic, patcher, got.sampler, got.sigmas)
+    for name in ("dpm_auto_ext", "beta", "sgm_uniform", "normal"):
+        assert error < painted(analytic, patcher, "dpmpp_2m", analytic.schedule(patcher, name, 5)), name
+
+
+def test_with_ours_and_the_best_solver(analytic, tune, part):
+    """With the solvers of this pack to choose from, the result is not worse than the connected one's; the sampler that comes out is the one
+    that was chosen, and gives with the sigmas what the info says."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    alone = tune(patcher, sampler="euler", tune="schedule and gains")
+    chosen = tune(patcher, sampler="euler", tune="schedule, gains and solver", budget=1500)
+    first, second = (painted(analytic, patcher, got.sampler, got.sigmas) for got in (alone, chosen))
+    assert second < first and "euler" not in chosen.info.splitlines()[0].split(",")[0]
+    assert part("nodes.tuned_sampler").own_options(chosen.sampler) is not None
+
+
+@pytest.mark.parametrize("preset", ["auto", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_sde"])
+def test_samplers_of_ours(analytic, tune, build_node, preset):
+    """Ours by the node, SDE forms without their noise; what comes out paints."""
+    patcher = analytic.build("eps")
+    how = build_node("DPMSolverSamplerExt", preset=preset)
+    got = tune(patcher, sampler=how, tune="schedule and gains", budget=1000)
+    assert painted(analytic, patcher, got.sampler, got.sigmas) < (1.0 if "sde" in preset else 0.1)
+    assert ("sde" in preset) == (got.sampler is how and "without its noise" in got.info)  # only the schedule, and the noise stays
+    if preset == "auto":
+        assert tune(patcher, sampler=how, tune="schedule", budget=1000).sampler is how
+
+
+@pytest.mark.parametrize("name, words", [
+    ("euler_ancestral", "adds noise"), ("dpmpp_2m_sde", "adds noise"), ("dpm_adaptive", "chooses its own steps"),
+    ("dpm_fast", "chooses its own steps"), ("euler_cfg_pp", "CFG[+][+]"), ("dpm_adaptive_ext", "adaptive"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["eps", "sd3"])
+def test_samplers_that_cannot_be_tuned(analytic, tune, folder, name, words, kind):
+    """One sentence that names the input, after a handful of model calls at most; nothing is written."""
+    patcher = analytic.build(kind)
+    with pytest.raises(ValueError, match=rf"^sampler [^\n]*{words}[^\n]*$"):
+        tune(patcher, sampler=name)
+    assert len(analytic.network(patcher).calls) < 60 and not list(folder.glob("*"))
+
+
+@pytest.mark.parametrize("name", [
+    "heun", "lms", "ipndm_v", "deis", "res_multistep", "gradient_estimation", "uni_pc", "dpm_fast_ext",
+])  # fmt: skip
+def test_samplers_of_the_host(analytic, tune, name):
+    """Samplers of the host's list that have a schedule and no noise, with one or two calls a step, are tuned."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    got = tune(patcher, sampler=name, seeds=6, budget=400, steps=4, size=(4, 4))
+    assert len(got.sigmas) == 5 and painted(analytic, patcher, got.sampler, got.sigmas) < 0.5
+
+
+def test_again_costs_nothing(analytic, tune, folder):
+    """The same settings find their file, in a new session too (a new model object of the same weights), and with a lower budget; the
+    outputs are those of the first time, and nothing else lies in the folder."""
+    first = tune(analytic.build("eps"), tune="schedule and gains")
+    kept = sorted(p.name for p in folder.iterdir())
+    for budget in (800, 300):
+        again = tune(analytic.build("eps"), tune="schedule and gains", budget=budget)
+        assert again.calls == 0 and torch.equal(again.sigmas, first.sigmas) and torch.equal(again.plot, first.plot)
+        assert again.sampler.extra_options["gains"] == first.sampler.extra_options["gains"] and ", 0 of them now" in again.info
+    assert sorted(p.name for p in folder.iterdir()) == kept and sum(n.endswith(".json") for n in kept) == 1
+
+
+def test_a_higher_budget_goes_on(analytic, tune, folder):
+    """What a small budget ended goes on with a higher one, from where it was: references and known schedules are not run again."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    first = tune(patcher, budget=450)
+    assert "the budget ended it" in first.info and len(list(folder.iterdir())) == 2
+    more = tune(patcher, budget=4000)
+    spent = json.loads(next(folder.glob("*.json")).read_text())["evaluations"]
+    assert 0 < more.calls == spent - first.calls and more.calls < 3000 - 8 * 20
+    assert "the budget ended it" not in more.info and [p.suffix for p in folder.iterdir()] == [".json"]
+    assert tune(patcher, budget=9000).calls == 0
+
+
+def test_other_settings_make_another_file(analytic, tune, folder):
+    """Nothing is taken for what it is not: whatever changes the best steps changes the file's name. Prompts count, by every value."""
+    seldom = analytic.cond(0.75)
+    seldom[0][0][0, 3, 5] += 0.25
+    others = [
+        {}, {"cfg": 2.0}, {"steps": 4}, {"tune": "schedule and gains"}, {"seeds": 7}, {"tune_seed": 1}, {"file_name": "other"},
+        {"size": (4, 8)}, {"sampler": "euler"}, {"positive": analytic.cond(0.5)}, {"positive": seldom}, {"positive_2": analytic.cond(0.5)},
+        {"sampler": "dpmpp_2m_ext"},
+    ]  # fmt: skip
+    for widgets in others:
+        assert tune(analytic.build("eps"), **{"seeds": 6, "budget": 400, "size": (4, 4)} | widgets).calls > 0, widgets
+    assert len(list(folder.glob("*.json"))) == len(others)
+
+
+def test_a_file_of_other_settings_under_this_name(analytic, tune, folder):
+    """A file that was renamed is not taken for what its name says, nor overwritten."""
+    small = {"seeds": 6, "budget": 400, "size": (4, 4)}
+    for steps in (4, 5):
+        tune(analytic.build("eps"), steps=steps, **small)
+    for end in (".json", ".json.part"):
+        names = {json.loads(p.read_text())["metadata"]["steps"]: p for p in folder.iterdir() if p.name.endswith(end)}
+        if len(names) == 2:
+            names["4"].write_bytes(names["5"].read_bytes())
+            before = names["4"].read_bytes()
+            with pytest.raises(ValueError, match="^file_name leads to [^\n]* which was made for [^\n]*steps 5[^\n]*; choose another name"):
+                tune(analytic.build("eps"), steps=4, **small)
+            assert names["4"].read_bytes() == before
+            names["4"].unlink()
+
+
+@pytest.mark.parametrize("at", [60, 200, 450])
+def test_interrupted_and_resumed(analytic, tune, interrupt, folder, at):
+    """Cancel in the reference, at the known schedules or in the search keeps what is done in a part file that no list shows; the same
+    settings go on there, pay no finished run of the first two twice, and the budget holds for both runs together."""
+    import comfy.model_management as management
+    import folder_paths
+
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    interrupt(at)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(patcher, seeds=8)
+    spent = sum(c["shape"][0] for c in analytic.network(patcher).calls)
+    reference = 8 * 20
+    assert at <= spent <= at + 8 and [p.name[-10:] for p in folder.iterdir()] == [".json.part"] * (at > reference)
+    folder_paths.filename_list_cache.clear()
+    assert folder_paths.get_filename_list("dpm_tuned") == []
+    seen = interrupt(None)
+    del seen[:]
+    rest = tune(patcher, seeds=8)
+    assert seen[-1] == (800, 800) and rest.calls + spent * (at > reference) <= 800
+    if at > reference:  # before, there is nothing that could be kept: all samples are run at once
+        assert seen[0][0] > spent and rest.calls <= 800 - reference
+    error = painted(analytic, patcher, rest.sampler, rest.sigmas)
+    assert error < painted(analytic, patcher, "dpmpp_2m", analytic.schedule(patcher, "karras", 5))
+
+
+def test_damaged_files_are_made_anew(analytic, tune, folder, said):
+    """A file or a part that cannot be read is named and replaced; it never ends the run."""
+    small = {"seeds": 6, "budget": 400, "size": (4, 4)}
+    first = tune(analytic.build("eps"), **small)
+    file = next(folder.glob("*.json"))
+    for bad in (b"", b"\x80\x04K\x01.", file.read_bytes()[:-9]):
+        file.write_bytes(bad)
+        file.with_name(file.name + ".part").write_bytes(bad)
+        again = tune(analytic.build("eps"), **small)
+        assert again.calls == first.calls and torch.equal(again.sigmas, first.sigmas)
+    assert len(said()) == 6 and all(file.name in words for words in said())
+
+
+def test_batches(analytic, tune, part, monkeypatch):
+    """How many latents run at once follows from the memory that is free; where it was not enough, the batch is halved and the run goes on
+    with what it has."""
+    import comfy.model_management as management
+
+    patcher, left, shapes = analytic.build("eps"), [True], []
+
+    def fail(index):
+        shapes.extend(c["shape"][0] for c in analytic.network(patcher).calls[len(shapes) :])
+        if index == 25 and left:
+            left.pop()
+            raise management.OOM_EXCEPTION("out of memory")
+
+    analytic.network(patcher).on_call = fail
+    got = tune(patcher)
+    assert max(shapes[:24]) == 8 and max(shapes[27:]) == 4 and got.calls <= 800 + 6
+
+
+def test_prompts_are_dealt(analytic, tune, part, monkeypatch):
+    """Sample i is painted with prompt i mod their number, whatever the batch."""
+    patcher, mus = analytic.build("eps"), (0.75, 0.5, -1.0)
+    run = part("nodes.tune_run")
+    real, dealt = run._Host.denoise, set()
+
+    def denoise(self, state, sigma):
+        before = len(analytic.network(patcher).calls)
+        out = real(self, state, sigma)
+        for call in analytic.network(patcher).calls[before:]:
+            dealt.update((mu, tuple(i for i in self.ids if mus[i % 3] == mu)) for mu in call["mu"])
+            assert call["shape"][0] == len([i for i in self.ids if mus[i % 3] == call["mu"][0]]) and len(set(call["mu"])) == 1
+        return out
+
+    monkeypatch.setattr(run._Host, "denoise", denoise)
+    got = tune(patcher, positive_2=analytic.cond(0.5), positive_3=analytic.cond(-1.0))
+    assert {mu for mu, _ in dealt} == set(mus) and got.calls > 100
+
+
+def test_the_reference_is_the_picture(analytic, tune, part, monkeypatch):
+    """The starts are those of the host's own pictures: a fine run from them ends where a fine run of the node SamplerCustom does."""
+    run, seen = part("nodes.tune_run"), {}
+    real = run.tune_schedule
+    monkeypatch.setattr(run, "tune_schedule", lambda *a, **k: seen.update(x=k["x"]) or real(*a, **k))
+    import comfy.sample
+
+    for kind in ("eps", "sd3", "edm"):
+        patcher = analytic.build(kind)
+        tune(patcher, tune_seed=20, seeds=6, budget=400)
+        empty = torch.zeros(analytic.latent_shape(patcher))
+        for i in range(4):
+            noise = comfy.sample.prepare_noise(empty, 20 + i)
+            sampling = patcher.get_model_object("model_sampling")
+            top = torch.as_tensor(sampling.sigma_max, dtype=torch.float32)
+            assert torch.equal(seen["x"][i : i + 1], sampling.noise_scaling(top, noise, empty, True))
+
+
+@pytest.fixture
+def tuned_with_gains(analytic, tune):
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    got = tune(patcher, tune="schedule and gains")
+    assert got.sampler.extra_options["gains"], "this test needs gains"
+    return patcher, got
+
+
+def test_gains_act_on_their_run_only(analytic, tuned_with_gains, said):
+    """At the tuned sigmas the gains act; at others, and with a mask, the run is that of the sampler alone, and one sentence says so."""
+    patcher, got = tuned_with_gains
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+
+    def run(how, sigmas, **more):
+        return analytic.sample(patcher, how, sigmas, noise, **more)
+
+    assert (run(got.sampler, got.sigmas) - run("dpmpp_2m", got.sigmas)).abs().max() > 1e-3 and said() == []
+    assert torch.equal(run(got.sampler, got.sigmas * (1 + 1e-5)), run(got.sampler, got.sigmas * (1 + 1e-5)))
+    other = analytic.schedule(patcher, "karras", 5)
+    assert torch.equal(run(got.sampler, other), run("dpmpp_2m", other))
+    assert torch.equal(run(got.sampler, got.sigmas[1:]), run("dpmpp_2m", got.sigmas[1:]))
+    assert len(said()) == 1 and "other sigmas" in said()[0]
+    mask, latent = torch.zeros(1, 1, 8, 8), analytic.noise_for(analytic.latent_shape(patcher), 6)
+    mask[..., :4] = 1
+    both = [run(how, got.sigmas, mask=mask, latent=latent) for how in (got.sampler, "dpmpp_2m")]
+    assert torch.equal(*both) and len(said()) == 2 and "mask" in said()[1]
+
+
+def test_previews(analytic, tuned_with_gains):
+    """The callback is told every step, of the states and predictions that the sampler works with."""
+    patcher, got = tuned_with_gains
+    told = []
+
+    def note(step, x0, x, total):
+        told.append((step, total, x0.clone()))
+
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+    out = analytic.sample(
+        patcher, got.sampler, got.sigmas, noise, callback=lambda step, x0, x, total: told.append((step, total, x0.clone()))
+    )
+    assert [t[:2] for t in told] == [(i, 5) for i in range(5)]
+    assert torch.allclose(patcher.model.process_latent_out(told[-1][2]), out, atol=1e-4)
+
+
+def test_load_gives_what_was_tuned(analytic, pack, tuned_with_gains, folder, said):
+    """A file of a foreign sampler needs it connected, and is then the very sampler; with another one the gains are off. At another number
+    of steps the sigmas are a schedule of that number."""
+    patcher, got = tuned_with_gains
+    load = pack.nodes["DPMSolverLoadTunedExt"]
+    (name,) = load.INPUT_TYPES()["required"]["file"][1]["options"]
+    with pytest.raises(ValueError, match=r"^tuned-\w+\.json is for the sampler dpmpp_2m, which [^\n]*connect it"):
+        load.execute(file=name, steps=0)
+    sigmas, how, text = load.execute(file=name, steps=0, sampler=analytic.sampler("dpmpp_2m")).args
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+    assert torch.equal(sigmas, got.sigmas) and text.splitlines()[0] == got.info.splitlines()[0]
+    pictures = [analytic.sample(patcher, h, sigmas, noise) for h in (how, got.sampler)]
+    assert torch.equal(*pictures) and said() == []
+    euler, text = load.execute(file=name, steps=0, sampler=analytic.sampler("euler")).args[1:]
+    assert torch.equal(analytic.sample(patcher, euler, sigmas, noise), analytic.sample(patcher, "euler", sigmas, noise))
+    assert "without gains" in text
+    for steps in (3, 8, 20):
+        more, how, text = load.execute(file=name, steps=steps, sampler=analytic.sampler("dpmpp_2m")).args
+        assert len(more) == steps + 1 and more[0] == sigmas[0] and more[-1] == 0 and bool((more.diff() < 0).all())
+        assert torch.equal(analytic.sample(patcher, how, more, noise), analytic.sample(patcher, "dpmpp_2m", more, noise))
+        assert "without gains" in text
+    analytic.sample(patcher, how, sigmas, noise, cfg=3.0)
+    assert len(said()) == 1 and "guidance 1," in said()[0] and "guidance 3;" in said()[0] and name in said()[0]
+
+
+def test_load_makes_ours(analytic, pack, tune, build_node):
+    """Steps tuned for a sampler of this pack need nothing connected."""
+    patcher = analytic.build("sd3", analytic.MIXTURE)
+    got = tune(patcher, sampler=build_node("DPMSolverSamplerExt", preset="dpmpp_3m"), tune="schedule and gains")
+    load = pack.nodes["DPMSolverLoadTunedExt"]
+    (name,) = load.INPUT_TYPES()["required"]["file"][1]["options"]
+    sigmas, how, _ = load.execute(file=name, steps=0).args
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+    assert torch.equal(analytic.sample(patcher, how, sigmas, noise), analytic.sample(patcher, got.sampler, got.sigmas, noise))
+
+
+def test_with_statistics(analytic, pack, tune, build_node, part):
+    """DPM-Solver-v3 with statistics is tuned with them, at order 2 and 1; other statistics make another file, which asks for
+    them."""
+    import numpy as np
+
+    statistics = part("solvers.statistics").Statistics
+    lam = np.linspace(-2.7, 3.5, 12)
+    l = 1 / (1 + 0.25 * np.exp(2 * lam))
+    ems = [statistics("scalar", lam, l * f, 0 * l, 0 * l) for f in (1.0, 0.9)]
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    hows = [build_node("DPMSolverSamplerExt", preset="dpm_solver_v3", ems=e) for e in ems]
+    got = tune(patcher, sampler=hows[0])
+    assert tune(patcher, sampler=hows[0]).calls == 0 and tune(patcher, sampler=hows[1]).calls > 0
+    choices = part("nodes.tune_choice").choices_of(hows[0], "schedule, gains and solver")
+    assert {"dpm_solver_v3_ext", "dpm_solver_v3 of order 1 (ext)", "auto (ext)"} <= set(choices) and len(choices) == 5
+    load = pack.nodes["DPMSolverLoadTunedExt"]
+    for name in load.INPUT_TYPES()["required"]["file"][1]["options"]:
+        with pytest.raises(ValueError, match=r"with statistics; connect to sampler [^\n]*$"):
+            load.execute(file=name, steps=0)
+    sigmas, how, _ = load.execute(file=name, steps=0, sampler=hows[0]).args
+    assert painted(analytic, patcher, how, sigmas) < 0.3 and len(got.sigmas) == 6
+
+
+@pytest.mark.parametrize("widgets, word", [
+    ({"steps": 2}, "steps"), ({"seeds": 5}, "seeds"), ({"budget": 0}, "budget"), ({"budget": 100}, "budget"), ({"tune": "all"}, "tune"),
+    *[({"file_name": name}, "file_name") for name in ("", "../up", "a/b", "nul", "a\nb")],
+], ids=str)  # fmt: skip
+def test_bad_widgets(analytic, tune, folder, widgets, word):
+    """One sentence that names the widget, before the first model call; nothing is written."""
+    patcher = analytic.build("eps")
+    with pytest.raises(ValueError, match=rf"^[^\n]*{word}[^\n]*$"):
+        tune(patcher, **widgets)
+    assert not analytic.network(patcher).calls and not folder.exists()
+
+
+def test_files_stay_in_their_folder(pack, folder, tmp_path):
+    """No name leads out of the folder, and hostile files are one sentence with their name."""
+    folder.mkdir()
+    (tmp_path / "secret.json").write_bytes(b"{}")
+    (folder / "link.json").symlink_to(tmp_path / "secret.json")
+    load = pack.nodes["DPMSolverLoadTunedExt"].execute
+    for name in ("../secret.json", str(tmp_path / "secret.json"), "link.json", "..", "", "gone.json", "a.txt", None):
+        with pytest.raises(ValueError, match=r"^file is [^\n]*$"):
+            load(file=name, steps=0)
+    for bad in (b"", b"{}", b"[" * 100_000, b'{"format": 1e999}', b"\xff"):
+        (folder / "bad.json").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"^bad.json [^\n]*$"):
+            load(file="bad.json", steps=0)
+
+
+def test_words_of_a_file_choose_no_code(analytic, tune, pack, folder):
+    """What a shared file says of its solver is checked like a widget: what is none of ours is asked for, nothing else."""
+    tune(analytic.build("eps"), sampler="dpmpp_2m_ext", seeds=6, budget=400)
+    file = next(folder.glob("*.json"))
+    content = json.loads(file.read_text())
+    load = pack.nodes["DPMSolverLoadTunedExt"].execute
+    assert load(file=file.name, steps=0)
+    for words in (
+        {"plan": "[1]"}, {"plan": "{"}, {"plan": '{"algorithm": "evil"}'}, {"plan": '{"order": 1e999}'}, {"plan": '{"path": 1}'},
+        {"plan": '{"algorithm": "dpmsolver++", "order": true}'}, {"plan": "[" * 3000}, {"sigma_min": "x"}, {"sigma_min": "nan"},
+        {"noise": "loud"}, {"sigma_min": "99"},
+    ):  # fmt: skip
+        file.write_text(json.dumps(content | {"metadata": content["metadata"] | words}))
+        with pytest.raises(ValueError, match=rf"^{file.name} [^\n]*$"):
+            load(file=file.name, steps=0)
+
+
+def test_the_folder_is_the_hosts(host, pack):
+    """models/dpm_tuned is known to the host beside its own folders, and is not made before there is a file."""
+    import folder_paths
+
+    paths, endings = folder_paths.folder_names_and_paths["dpm_tuned"]
+    assert paths == [str(host.base / "models" / "dpm_tuned")] and endings == {".json"}
+
+
+def test_plot(analytic, tune):
+    """A picture with something on it."""
+    got = tune(analytic.build("sd3"), seeds=6, budget=400)
+    assert got.plot.dtype == torch.float32 and got.plot.ndim == 4 and got.plot.shape[::3] == (1, 3) and min(got.plot.shape[1:3]) > 400
+    assert 0 <= got.plot.min() < 0.3 and got.plot.max() == 1 and 0.02 < (got.plot < 0.9).float().mean() < 0.5
+    assert "guidance: 1" in got.info and "error: " in got.info and got.info == got.text
