@@ -51,6 +51,19 @@ SOCKETS = {
         [("ems", "DPM_EMS"), ("file", "STRING")],
     ),
     "DPMSolverEMSInfoExt": ([("ems", "DPM_EMS")], [("plot", "IMAGE"), ("summary", "STRING")]),
+    "DPMSolverTuneScheduleExt": (
+        [
+            ("model", "MODEL"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("sampler", "SAMPLER"),
+            ("positive_2", "CONDITIONING"),
+            ("positive_3", "CONDITIONING"),
+            ("positive_4", "CONDITIONING"),
+        ],
+        [("sigmas", "SIGMAS"), ("sampler", "SAMPLER"), ("info", "STRING"), ("plot", "IMAGE")],
+    ),
     "PreviewAny": ([("source", "*")], []),
     "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
     "EmojiDemoModel": ([], [("model", "MODEL")]),
@@ -76,6 +89,11 @@ def scheduler_widgets(steps: int, final: str = "zero") -> list:
 def calibrate_widgets(cfg: float, name: str) -> list:
     """Those of Calibrate DPM-Solver-v3 (ext), at their defaults but for the guidance and the file's name."""
     return [cfg, 16, 20, 1, "radial", 0, name]
+
+
+def tune_widgets(cfg: float, steps: int, name: str) -> list:
+    """Those of Tune Schedule (ext), at their defaults but for the guidance, the steps and the file's name."""
+    return [cfg, steps, "schedule, gains and solver", 24, 6000, 0, name]
 
 
 class Canvas:
@@ -224,6 +242,34 @@ def v3(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, 
     )
 
 
+def tuned(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, cfg: float) -> dict:
+    """From column x on: a sampler, the tuning of its steps, its picture, and the SamplerCustom that uses them, which is returned."""
+    model, positive, negative, latent = base
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), (320, 210), ["dpmpp_2m", *SAMPLER_WIDGETS[1:]])
+    found = canvas.add(
+        "DPMSolverTuneScheduleExt", (x + 380, 0), (340, 400), tune_widgets(cfg, steps, canvas.name), sampler=(sampler, 0), **wires
+    )
+    canvas.add("PreviewImage", (x, 530), (700, 420), title="The steps", images=(found, 3))
+    canvas.add("PreviewAny", (x + 760, 530), (320, 420), title="What was gained", source=(found, 2))
+    return canvas.add(
+        "SamplerCustom", (x + 780, 0), (300, 480), [True, 20260, "fixed", cfg], sampler=(found, 1), sigmas=(found, 0), **wires
+    )
+
+
+def emoji_tuned() -> Canvas:
+    canvas = Canvas("emoji_dpm_tuned")
+    note = (
+        "**Tune Schedule** finds the best 6 steps for this model, kind of emoji and CFG (a minute or two on a CPU), saves them under "
+        "`models/dpm_tuned`, and costs nothing the next time. Cancel keeps what is measured."
+    )
+    base = emoji_base(canvas, note)
+    sampled = tuned(canvas, 330, base, 6, 2.5)
+    decoded = canvas.add("EmojiDemoDecode", (1470, 0), (230, 60), [8], samples=(sampled, 0))
+    canvas.add("SaveImage", (1470, 110), (480, 480), ["emoji_tuned"], images=(decoded, 0))
+    return canvas
+
+
 def emoji_v3() -> Canvas:
     canvas = Canvas("emoji_dpm_v3")
     note = (
@@ -328,6 +374,19 @@ def checkpoint_v3() -> Canvas:
     return canvas
 
 
+def checkpoint_tuned() -> Canvas:
+    canvas = Canvas("dpm_tuned")
+    note = (
+        "Choose your checkpoint. **Tune Schedule** finds the best 6 steps for it, this prompt and CFG (`budget` is the most it may cost), "
+        "saves them under `models/dpm_tuned`, and costs nothing the next time."
+    )
+    base = checkpoint_base(canvas, note)
+    sampled = tuned(canvas, 760, base, 6, 7.0)
+    decoded = canvas.add("VAEDecode", (1900, 0), (210, 50), samples=(sampled, 0), vae=(base[0], 2))
+    canvas.add("SaveImage", (1900, 110), (480, 480), ["dpm_tuned"], images=(decoded, 0))
+    return canvas
+
+
 TEMPLATES = (
     (EMOJI, emoji_ksampler),
     (EMOJI, emoji_nodes),
@@ -338,9 +397,11 @@ TEMPLATES = (
     (EXTENSION, checkpoint_edit),
     (EMOJI, emoji_v3),
     (EXTENSION, checkpoint_v3),
+    (EMOJI, emoji_tuned),
+    (EXTENSION, checkpoint_tuned),
 )
 # What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. Of an edit the
-# first row is the original, the others what it becomes; those of v3 are calibrated for their kind before.
+# first row is the original, the others what it becomes; those of v3 are calibrated, those of tuned steps tuned for their kind before.
 PICTURES = (
     ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
     ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
@@ -351,6 +412,8 @@ PICTURES = (
     ("dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("face-smiling", "cat-face", "face-negative")),
     ("emoji_dpm_v3", "dpm_solver_v3", "auto", 6, ("food-fruit", "animal-bird", "sky & weather")),
     ("dpm_v3", "dpm_solver_v3", "auto", 8, ("food-sweet", "plant-flower", "clothing")),
+    ("emoji_dpm_tuned", "dpmpp_2m", "tuned", 6, ("food-fruit", "cat-face", "transport-ground")),
+    ("dpm_tuned", "dpmpp_2m", "tuned", 6, ("face-smiling", "food-sweet", "heart")),
 )
 
 
@@ -399,6 +462,21 @@ def v3_nodes(steps: int, cfg: float) -> dict:
     }
 
 
+def tuned_nodes(steps: int, cfg: float) -> dict:
+    """The nodes, in the format of the API, that tune steps and paint into "w" with them."""
+    wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
+    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
+    widgets = ("cfg", "steps", "tune", "seeds", "budget", "tune_seed", "file_name")
+    tuning = dict(zip(widgets, tune_widgets(cfg, steps, "thumbnail"), strict=True))
+    tuning |= {"sampler": ["k", 0], "tune": "schedule and gains", "seeds": 12, "budget": 1500}  # a thumbnail need not be the best
+    sampler = {"add_noise": True, "noise_seed": 7, "cfg": cfg, "sampler": ["t", 1], "sigmas": ["t", 0]}
+    return {
+        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, ["dpmpp_2m", *SAMPLER_WIDGETS[1:]], strict=True))},
+        "t": {"class_type": "DPMSolverTuneScheduleExt", "inputs": tuning | wires},
+        "w": {"class_type": "SamplerCustom", "inputs": sampler | wires},
+    }
+
+
 def thumbnails(only: list[str]) -> None:
     """Paint a 3x3 sheet of emoji for every template, or for `only` these, and save it as its .jpg."""
     from host import Server, fetch_image, prepare_base, run_workflow
@@ -410,7 +488,8 @@ def thumbnails(only: list[str]) -> None:
         for name, sampler, scheduler, steps, kinds in (p for p in PICTURES if not only or p[0] in only):
             sheet = Image.new("RGB", (384, 384), "white")
             for row, kind in enumerate(kinds):
-                first, edited, calibrated = kinds[0], name.endswith("edit") and row > 0, name.endswith("v3")
+                first, edited = kinds[0], name.endswith("edit") and row > 0
+                more = v3_nodes if name.endswith("v3") else tuned_nodes if name.endswith("tuned") else None
                 widgets = {
                     "seed": 7 if name.endswith("edit") else 7 + row,
                     "steps": steps,
@@ -426,14 +505,14 @@ def thumbnails(only: list[str]) -> None:
                     "n": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": "(anything)"}},
                     "l": {"class_type": "EmojiDemoLatent", "inputs": {"width": 32, "height": 32, "batch_size": 3}},
                     "s": {"class_type": "KSampler", "inputs": {**widgets, **wires}},
-                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["w" if edited or calibrated else "s", 0], "scale": 4}},
+                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["w" if edited or more else "s", 0], "scale": 4}},
                     "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
                 }
                 if edited:
                     prompt |= edited_nodes(kind)
-                if calibrated:
+                if more:
                     del prompt["s"]
-                    prompt |= v3_nodes(steps, 2.5)
+                    prompt |= more(steps, 2.5)
                 for column, image in enumerate(run_workflow(server.url, prompt).images):
                     sheet.paste(Image.open(io.BytesIO(fetch_image(server.url, image))), (128 * column, 128 * row))
             path = folders[name] / f"{name}.jpg"

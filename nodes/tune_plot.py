@@ -19,7 +19,8 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     title = f"{tuned.solver} with tuned steps{what}, {steps} of them: {gained:.0f} % less error than the best known, {tuned.known}"
     if not tuned.improved:
         title = f"{tuned.known}, {steps} steps: nothing better was found, so this best known schedule is returned"
-    said = {"error": f"{errors['tuned']:.4g} tuned, {known:.4g} best known, on {count} pictures that the search has not seen"}
+    both = f"{errors['tuned']:.4g} tuned, {known:.4g} best known" if tuned.improved else f"{known:.4g}"
+    said = {"error": f"{both}, on {count} pictures that the search has not seen"}
     rest = sorted((value, name) for name, value in errors.items() if name not in ("tuned", tuned.known))
     said |= {f"error of {name}": f"{value:.4g}" for value, name in rest}
     said["sigmas"] = ", ".join(f"{s:.4g}" for s in tuned.sigmas)
