@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ..solvers.choices import PRESETS
 from ..solvers.tables import table
-from ..solvers.tune import PICKS, State, Tuned, lowest_budget, tune_schedule
+from ..solvers.tune import FEW, PICKS, ROUNDS, State, Tuned, lowest_budget, tune_schedule
 from ..solvers.tune_file import load_state, load_tuned, save_state, save_tuned
 from . import adapter, ems_files
 from .ems_model import code_of, describe, differences
@@ -30,12 +30,11 @@ from .tuned_sampler import Proxy
 
 log = logging.getLogger("dpm_solver_ext")
 REFERENCE = 50  # steps of what is called converged; more where more are tuned
-# known schedules that a search may start from, in the order in which the last are left out where the budget is small
+# known schedules that a search may start from
 KNOWN = {
     "ve": ("dpm_auto_ext", "karras", "beta", "sgm_uniform", "ays_sd15", "normal", "ays_sdxl"),
     "flow": ("dpm_auto_ext", "beta", "simple", "sgm_uniform", "oss_chroma", "normal"),
 }
-FEWEST = 3  # of them
 SEEDS = (7, 8)  # for the check whether a sampler adds noise
 
 
@@ -119,8 +118,9 @@ def tune(
         raise ValueError(f"steps is {steps}, for which no known schedule fits this model; choose another number.")
     held_out = held_out_of(seeds)
 
-    def least() -> int:
-        return lowest_budget(seeds, held_out, len(choices) * len(known), steps, fine, gains, len(choices))
+    def cost(rounds: int) -> int:
+        tried = len(known) + (len(choices) - 1) * min(FEW, len(known))
+        return lowest_budget(seeds, held_out, tried, steps, fine, gains, len(choices), rounds)
 
     settings = describe(model, cfg) | {
         "noise": path.name, "sigma range": f"{low:.6g} to {top:.6g}", "sigma_min": f"{low:.9g}", "steps": str(steps), "tune": mode,
@@ -130,29 +130,29 @@ def tune(
     }  # fmt: skip
     file = ems_files.TUNED.place(name, code_of(settings))
     held, part = _held(file, settings)
-    if held is not None and (_is_final(held[1]) or budget <= held[0].evaluations or _budget(held[1]) >= budget):
+    paid = held is not None and (held[1].get("budget") == "0" if budget == 0 else budget <= max(held[0].evaluations, _budget(held[1])))
+    if held is not None and (_is_final(held[1]) or paid):
         if held[0].solver not in choices:
             raise ValueError(f"file_name leads to {file.name}, which is for {held[0].solver:.80}; choose another name, or remove the file.")
         return held[0], choices, known, file, held[1], 0
-    while len(known) > FEWEST and least() > budget:
-        known.popitem()
-    if budget < least():
+    if 0 < budget < cost(1):
         raise ValueError(
-            f"budget is {budget}; {seeds} seeds at {steps} steps need at least {least()} model calls, so raise it or lower seeds."
+            f"budget is {budget}; {seeds} seeds at {steps} steps need {cost(1)} model calls at least, so set it to 0, or lower seeds."
         )
+    total = budget or cost(ROUNDS)
     state = part or State()
     ems_files.check_writable(file)
     log.info(
         "DPM-Solver (ext): tuning %d steps of %s on %s: at most %s model calls of one picture, %s of them done before.",
-        steps, ", ".join(choices), settings["model"], f"{budget:,}", f"{state.evaluations:,}",
+        steps, ", ".join(choices), settings["model"], f"{total:,}", f"{state.evaluations:,}",
     )  # fmt: skip
     made, begun = 0, dict(state.searches)
     outcome: list[Tuned] = []
     with (
         _Keeper(state, file, settings) as keep,
-        tqdm(total=budget, initial=min(state.evaluations, budget), unit="call", desc="tuning") as bar,
+        tqdm(total=total, initial=min(state.evaluations, total), unit="call", desc="tuning") as bar,
     ):
-        pace = _Pace(comfy.utils.ProgressBar(budget), bar, state.evaluations, budget, show)
+        pace = _Pace(comfy.utils.ProgressBar(total), bar, state.evaluations, total, show)
 
         def report(state: State) -> None:
             keep()
@@ -179,7 +179,7 @@ def tune(
                         outcome.append(tune_schedule(
                             host.denoise, path, solvers, steps, x=start, sigma_max=top, sigma_min=low, time_map=clock, known=known,
                             gains=gains, held_out=held_out, reference=host.solver(adapter.sample, dict(PRESETS["auto"])),
-                            reference_steps=fine, budget=budget, batch=batch, begin=host.begin, state=state, report=report,
+                            reference_steps=fine, budget=budget or None, batch=batch, begin=host.begin, state=state, report=report,
                         ))  # fmt: skip
                         return x
                     except management.OOM_EXCEPTION as error:  # of old versions of torch: every exception

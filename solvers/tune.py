@@ -31,8 +31,10 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "ddim": {"algorithm": "dpmsolver++", "order": 1},
 }
 OPTIONS = {*CHOICES, "eta", "s_noise", "r1", "r2", "statistics", "corrector_range"}  # of plan
+ROUNDS = 4  # of search, each with a fresh Jacobian, that a tuning may cost by default
 SEARCHED = 2  # solvers at most, from their best known schedules
 CHECKED = 3  # known schedules that the held-out samples are spent on
+FEW = 3  # known schedules that solvers beside the first are tried with
 FIRST = 4  # samples on which all known schedules are tried; the better half goes on to the others
 
 
@@ -126,7 +128,7 @@ def tune_schedule(
     held_out: int | None = None,
     reference: Solver | None = None,
     reference_steps: int = 50,
-    budget: int = 5000,
+    budget: int | None = None,
     batch: int = 8,
     begin: Callable[[list[int]], None] | None = None,
     state: State | None = None,
@@ -141,9 +143,10 @@ def tune_schedule(
     tune a factor for each prediction. `reference`: what is called converged, `reference_steps` steps of it; default the preset auto.
     `begin(numbers)` is called before calls that are for other samples than the last one: for prompts that differ.
 
-    `budget` bounds all sample-evaluations (one call on one latent is 1), those of the state included; the search ends by itself when a
-    step gains less than 0.5 %. `report(state)` is called after every model call; what it or `denoise` raises ends the tuning, and with the
-    same `state` it goes on. ValueError, one sentence, before any call, for options that cannot be.
+    `budget` bounds all sample-evaluations (one call on one latent is 1), those of the state included; by default it is what ROUNDS rounds
+    of search cost. The search ends by itself when a step gains less than 0.5 %. `report(state)` is called after every model call; what it
+    or `denoise` raises ends the tuning, and with the same `state` it goes on. ValueError, one sentence, before any call, for options that
+    cannot be.
     """
     solvers = {name: solver_of(options, path) for name, options in _named(solver).items()}
     namespace(x)  # ValueError for what is no array
@@ -153,7 +156,7 @@ def tune_schedule(
         held_out = max(1, count // 2)
     for name, value, least in (
         ("steps", steps, 3), ("held_out", held_out, 1), ("reference_steps", reference_steps, steps + 1), ("batch", batch, 1),
-        ("budget", budget, 1),
+        ("budget", 1 if budget is None else budget, 1),
     ):  # fmt: skip
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} is {value!r}; give a whole number from {least} up.")
@@ -171,47 +174,61 @@ def tune_schedule(
     owner = {f"{s} + {k}": s for s in solvers for k in starts}
     calls = {name: _calls_of(x, *pair) for name, pair in pairs.items()}
     most = max(calls.values())
-    least = lowest_budget(count, held_out, len(pairs), most, _calls_of(x, fine, fine_levels), gains, len(solvers))
+    tried = len(starts) + (len(solvers) - 1) * min(FEW, len(starts))
+    least = lowest_budget(count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers))
+    if budget is None:
+        budget = lowest_budget(count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers), ROUNDS)
     if budget < least:
         raise ValueError(f"budget is {budget}; {count} samples at {steps} steps need at least {least}, so raise it or give fewer samples.")
     run = _Run(denoise, x, batch, begin, State() if state is None else state, report)
     run.find_reference(fine, fine_levels)
     mine, others = list(range(count - held_out)), list(range(count - held_out, count))
-    ranked = run.rank(pairs, mine)
-    searched: dict[str, tuple[Space, np.ndarray]] = {}
-    first: dict[str, str] = {}  # the best pair of each solver
-    for name in ranked:
-        first.setdefault(owner[name], name)
-    begun = list(first.values())[:SEARCHED]
-    budget -= most * held_out * (CHECKED + len(begun))  # kept for the check
-    for place, name in enumerate(begun):
-        call, levels = pairs[name]
-        space = Space(path, levels, sigma_min, calls[name] if gains else 0)
-        share = (budget - run.state.evaluations) // (len(begun) - place)
-        searched[name] = space, run.search(name, call, space, mine, run.state.evaluations + share)
-    errors = {name: run.errors_of(name, *pairs[name], others) for name in ranked[:CHECKED]}
-    best = min(errors, key=lambda name: np.mean(errors[name]))
-    tuned = {
-        name: run.errors_of(f"{name} tuned {theta.round(9).tolist()}", pairs[name][0], space.levels(theta), others, space.gain(theta))
-        for name, (space, theta) in searched.items()
+    ranked = run.rank(pairs, list(solvers), list(starts), mine)
+    spaces = {name: Space(path, pairs[name][1], sigma_min, calls[name] if gains else 0) for name in ranked}
+    begun = [next(name for name in ranked if owner[name] == s) for s in sorted(solvers, key=lambda s: _place(ranked, owner, s))]
+    budget -= most * held_out * (CHECKED + 2)  # kept for the check
+    for place, name in enumerate(begun[:SEARCHED]):
+        share = (budget - run.state.evaluations) // (min(len(begun), SEARCHED) - place)
+        run.search(name, pairs[name][0], spaces[name], mine, run.state.evaluations + share)
+    # the winner by the samples of the search, also among searches of an earlier call: the held-out ones judge that one only
+    losses = {
+        name: float(np.mean(run.tuned_errors(name, pairs[name][0], spaces[name], np.array(theta), mine)))
+        for name, (theta, _) in run.state.searches.items()
+        if name in spaces and len(theta) == spaces[name].size
     }
-    winner = min(tuned, key=lambda name: np.mean(tuned[name]))
-    improved = bool(np.mean(tuned[winner]) < np.mean(errors[best]))
-    chosen = winner if improved else best
-    space, theta = searched[winner]
-    sigmas = space.levels(theta) if improved else list(pairs[best][1])
-    held = {"tuned": tuned[winner] if improved else errors[best], **errors}
-    final = space.gain(theta) if improved else ()
-    return Tuned(sigmas, owner[chosen], final, held, best, improved, run.state.evaluations, list(run.state.best))
+    winner = min(losses, key=losses.__getitem__)
+    theta, space = np.array(run.state.searches[winner][0]), spaces[winner]
+    tuned = run.tuned_errors(winner, pairs[winner][0], space, theta, others)
+    # the connected solver's own best pair is among those it is held against
+    checked = dict.fromkeys([*ranked[:CHECKED], next(name for name in ranked if owner[name] == next(iter(solvers)))])
+    errors = {name: run.errors_of(name, *pairs[name], others) for name in checked}
+    best = min(errors, key=lambda name: np.mean(errors[name]))
+    if np.mean(tuned) < np.mean(errors[best]):
+        made = space.levels(theta), owner[winner], space.gain(theta), {"tuned": tuned, **errors}, best, True
+    else:
+        made = list(pairs[best][1]), owner[best], (), {"tuned": errors[best], **errors}, best, False
+    return Tuned(*made, run.state.evaluations, list(run.state.best))
 
 
-def lowest_budget(samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1) -> int:
-    """Sample-evaluations of a tuning with one round of search, for `calls` model calls a run of each of the pairs of a solver and a known
-    schedule."""
+def _place(ranked: Sequence[str], owner: Mapping[str, str], solver: str) -> int:
+    """Where in the ranking a solver's best pair stands."""
+    return next(i for i, name in enumerate(ranked) if owner[name] == solver)
+
+
+def _label(name: str, theta: np.ndarray) -> str:
+    """The name of a tuned pair's errors."""
+    return f"{name} tuned {theta.round(9).tolist()}"
+
+
+def lowest_budget(
+    samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1, rounds: int = 1
+) -> int:
+    """Sample-evaluations of a tuning with `rounds` rounds of search, for `calls` model calls a run of each of the pairs of a solver and a
+    known schedule."""
     tuned, searches = samples - held_out, min(solvers, SEARCHED)
     screening = calls * (pairs * min(FIRST, tuned) + (pairs + 1) // 2 * max(0, tuned - FIRST))
     one_round = tuned * calls * (2 + (calls - 1) * (1 + gains) // 2)
-    return samples * reference_calls + screening + searches * one_round + calls * held_out * (CHECKED + searches)
+    return samples * reference_calls + screening + searches * rounds * one_round + calls * held_out * (CHECKED + 2)
 
 
 def _named(solver: Mapping[str, Any] | str | Solver) -> dict[str, Any]:
@@ -264,22 +281,29 @@ class _Run:
         return np.ascontiguousarray(flat if self.picks is None else flat[:, self.picks], dtype=np.float32)
 
     def go(self, solver: Solver, sigmas: list[float], ids: list[int], gains: Sequence[float] = (), near: Any = None) -> tuple[Any, Any]:
-        """(end values (b, m), the log of the calls), in chunks of `batch`. Calls at the same state as in the log `near` are not made."""
+        """(end values (b, m), the log of the calls), in chunks of `batch`.
+
+        `near`: the log of another run, or []; calls at the same state as there are not made. None: there is no log, and the memory that it
+        takes is not needed. Logged arrays are copies: a solver of the user's may work in place on what it is given.
+        """
         ends, logs = [], []
         for at in range(0, len(ids), self.batch):
             chunk = ids[at : at + self.batch]
             log: list[tuple[Any, float, Any]] = []
-            old = list(near[len(logs)]) if near is not None else []
+            old = list(near[len(logs)]) if near else []
+            place = [0]
 
-            def model(state: Any, sigma: float, chunk=chunk, log=log, old=old) -> Any:
-                i = len(log)
+            def model(state: Any, sigma: float, chunk=chunk, log=log, old=old, place=place) -> Any:
+                i = place[0]
+                place[0] += 1
                 if i < len(old) and old[i][1] == sigma and bool((old[i][0] == state).all()):
                     x0 = old[i][2]
                 else:
                     old.clear()
                     x0 = self.call(chunk, state, sigma)
-                log.append((state, sigma, x0))
-                return x0 * gains[i] if i < len(gains) else x0
+                if near is not None:
+                    log.append((1 * state, sigma, 1 * x0))
+                return gains[i] * x0 if i < len(gains) else 1 * x0
 
             ends.append(self.values(solver(model, _rows(self.x, chunk), sigmas)))
             logs.append(log)
@@ -324,12 +348,25 @@ class _Run:
             self.state.errors.update({f"{name} | {i}": float(e) for i, e in zip(chunk, sizes, strict=True)})
         return [self.state.errors[f"{name} | {i}"] for i in ids]
 
-    def rank(self, pairs: Mapping[str, tuple[Solver, Sequence[float]]], ids: list[int]) -> list[str]:
-        """The names of `pairs`, best first: all on the first samples, the better half on the others too."""
-        means = {name: float(np.mean(self.errors_of(name, *pair, ids[:FIRST]))) for name, pair in pairs.items()}
+    def tuned_errors(self, name: str, solver: Solver, space: Space, theta: np.ndarray, ids: list[int]) -> list[float]:
+        """The errors of samples at θ of the search that began at the pair `name`."""
+        if not theta.any():
+            return self.errors_of(name, solver, space.sigmas, ids)
+        return self.errors_of(_label(name, theta), solver, space.levels(theta), ids, space.gain(theta))
+
+    def rank(self, pairs: Mapping[str, tuple[Solver, Sequence[float]]], solvers: list[str], known: list[str], ids: list[int]) -> list[str]:
+        """Names of pairs, best first. On the first samples: the first solver with all known schedules, the others with the few that suited
+        it best; the better half on all samples."""
+
+        def mean(name: str, on: list[int]) -> float:
+            return float(np.mean(self.errors_of(name, *pairs[name], on)))
+
+        means = {f"{solvers[0]} + {k}": mean(f"{solvers[0]} + {k}", ids[:FIRST]) for k in known}
+        few = sorted(known, key=lambda k: means[f"{solvers[0]} + {k}"])[:FEW]
+        means |= {f"{s} + {k}": mean(f"{s} + {k}", ids[:FIRST]) for s in solvers[1:] for k in few}
         order = sorted(means, key=means.__getitem__)
         half = order[: (len(order) + 1) // 2]
-        means = {name: float(np.mean(self.errors_of(name, *pairs[name], ids))) for name in half}
+        means = {name: mean(name, ids) for name in half}
         order = sorted(half, key=means.__getitem__) + order[len(half) :]
         if not self.state.best:
             self.state.best.append((self.state.evaluations, means[order[0]]))
@@ -344,17 +381,21 @@ class _Run:
         if ended:
             return theta
         before, run_cost, self.limit = self.state.evaluations, [0], most
+        last: list[np.ndarray] = []
 
         def residuals(at: np.ndarray, near: Any) -> tuple[np.ndarray, Any]:
-            end, log = self.go(solver, space.levels(at), ids, space.gain(at), near)
+            end, log = self.go(solver, space.levels(at), ids, space.gain(at), near or [])
             run_cost[0] = run_cost[0] or self.state.evaluations - before
-            return self.residuals(end, ids), log
+            last[:] = [self.residuals(end, ids)]
+            return last[0], log
 
         def afford(runs: float) -> bool:
             return self.state.evaluations + runs * run_cost[0] <= most
 
         def accepted(at: np.ndarray, loss: float) -> None:
             self.state.searches[name] = at.tolist(), False
+            sizes = np.sqrt(np.square(last[0], dtype=np.float64).sum(1))
+            self.state.errors.update({f"{_label(name, at)} | {i}": float(e) for i, e in zip(ids, sizes, strict=True)})
             if loss < self.state.best[-1][1]:
                 self.state.best.append((self.state.evaluations, loss))
 

@@ -144,7 +144,7 @@ def test_samplers_that_cannot_be_tuned(analytic, tune, folder, name, words, kind
 def test_samplers_of_the_host(analytic, tune, name):
     """Samplers of the host's list that have a schedule and no noise, with one or two calls a step, are tuned."""
     patcher = analytic.build("eps", analytic.MIXTURE)
-    got = tune(patcher, sampler=name, seeds=6, budget=400, steps=4, size=(4, 4))
+    got = tune(patcher, sampler=name, seeds=6, budget=800, steps=4, size=(4, 4))
     assert len(got.sigmas) == 5 and painted(analytic, patcher, got.sampler, got.sigmas) < 0.5
 
 
@@ -163,9 +163,9 @@ def test_again_costs_nothing(analytic, tune, folder):
 def test_a_higher_budget_goes_on(analytic, tune, folder):
     """What a small budget ended goes on with a higher one, from where it was: references and known schedules are not run again."""
     patcher = analytic.build("eps", analytic.MIXTURE)
-    first = tune(patcher, budget=450)
+    first = tune(patcher, budget=700)
     assert "the budget ended it" in first.info and len(list(folder.iterdir())) == 2
-    more = tune(patcher, budget=4000)
+    more = tune(patcher, budget=8000)
     spent = json.loads(next(folder.glob("*.json")).read_text())["evaluations"]
     assert 0 < more.calls == spent - first.calls and more.calls < 3000 - 8 * 20
     assert "the budget ended it" not in more.info and [p.suffix for p in folder.iterdir()] == [".json"]
@@ -182,13 +182,13 @@ def test_other_settings_make_another_file(analytic, tune, folder):
         {"sampler": "dpmpp_2m_ext"},
     ]  # fmt: skip
     for widgets in others:
-        assert tune(analytic.build("eps"), **{"seeds": 6, "budget": 400, "size": (4, 4)} | widgets).calls > 0, widgets
+        assert tune(analytic.build("eps"), **{"seeds": 6, "budget": 800, "size": (4, 4)} | widgets).calls > 0, widgets
     assert len(list(folder.glob("*.json"))) == len(others)
 
 
 def test_a_file_of_other_settings_under_this_name(analytic, tune, folder):
     """A file that was renamed is not taken for what its name says, nor overwritten."""
-    small = {"seeds": 6, "budget": 400, "size": (4, 4)}
+    small = {"seeds": 6, "budget": 800, "size": (4, 4)}
     for steps in (4, 5):
         tune(analytic.build("eps"), steps=steps, **small)
     for end in (".json", ".json.part"):
@@ -230,7 +230,7 @@ def test_interrupted_and_resumed(analytic, tune, interrupt, folder, at):
 
 def test_damaged_files_are_made_anew(analytic, tune, folder, said):
     """A file or a part that cannot be read is named and replaced; it never ends the run."""
-    small = {"seeds": 6, "budget": 400, "size": (4, 4)}
+    small = {"seeds": 6, "budget": 800, "size": (4, 4)}
     first = tune(analytic.build("eps"), **small)
     file = next(folder.glob("*.json"))
     for bad in (b"", b"\x80\x04K\x01.", file.read_bytes()[:-9]):
@@ -287,7 +287,7 @@ def test_the_reference_is_the_picture(analytic, tune, part, monkeypatch):
 
     for kind in ("eps", "sd3", "edm"):
         patcher = analytic.build(kind)
-        tune(patcher, tune_seed=20, seeds=6, budget=400)
+        tune(patcher, tune_seed=20, seeds=6, budget=800)
         empty = torch.zeros(analytic.latent_shape(patcher))
         for i in range(4):
             noise = comfy.sample.prepare_noise(empty, 20 + i)
@@ -400,7 +400,7 @@ def test_with_statistics(analytic, pack, tune, build_node, part):
 
 
 @pytest.mark.parametrize("widgets, word", [
-    ({"steps": 2}, "steps"), ({"seeds": 5}, "seeds"), ({"budget": 0}, "budget"), ({"budget": 100}, "budget"), ({"tune": "all"}, "tune"),
+    ({"steps": 2}, "steps"), ({"seeds": 5}, "seeds"), ({"budget": -1}, "budget"), ({"budget": 100}, "budget"), ({"tune": "all"}, "tune"),
     *[({"file_name": name}, "file_name") for name in ("", "../up", "a/b", "nul", "a\nb")],
 ], ids=str)  # fmt: skip
 def test_bad_widgets(analytic, tune, folder, widgets, word):
@@ -428,7 +428,7 @@ def test_files_stay_in_their_folder(pack, folder, tmp_path):
 
 def test_words_of_a_file_choose_no_code(analytic, tune, pack, folder):
     """What a shared file says of its solver is checked like a widget: what is none of ours is asked for, nothing else."""
-    tune(analytic.build("eps"), sampler="dpmpp_2m_ext", seeds=6, budget=400)
+    tune(analytic.build("eps"), sampler="dpmpp_2m_ext", seeds=6, budget=800)
     file = next(folder.glob("*.json"))
     content = json.loads(file.read_text())
     load = pack.nodes["DPMSolverLoadTunedExt"].execute
@@ -453,7 +453,7 @@ def test_the_folder_is_the_hosts(host, pack):
 
 def test_plot(analytic, tune):
     """A picture with something on it."""
-    got = tune(analytic.build("sd3"), seeds=6, budget=400)
+    got = tune(analytic.build("sd3"), seeds=6, budget=800)
     assert got.plot.dtype == torch.float32 and got.plot.ndim == 4 and got.plot.shape[::3] == (1, 3) and min(got.plot.shape[1:3]) > 400
     assert 0 <= got.plot.min() < 0.3 and got.plot.max() == 1 and 0.02 < (got.plot < 0.9).float().mean() < 0.5
     assert "guidance: 1" in got.info and "error: " in got.info and got.info == got.text

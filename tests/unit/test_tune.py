@@ -199,7 +199,7 @@ def test_a_memory_of_another_run_is_not_used():
     model = Counted()
     run = tune._Run(model, noise(3), 2, None, State(), None)
     solver, sigmas = solver_of("dpmpp_2m", VE), karras(5, *RANGE["ve"])
-    end, log = run.go(solver, sigmas, [0, 1, 2])
+    end, log = run.go(solver, sigmas, [0, 1, 2], near=[])
     for other, gains, made in ((sigmas, (), 0), ([*sigmas[:3], 1.0, *sigmas[4:]], (), 2), (sigmas, (1.0, 0.9), 3), (sigmas, (), 0)):
         before = model.evaluations
         again, _ = run.go(solver, other, [0, 1, 2], gains, log)
@@ -288,11 +288,35 @@ def test_a_solver_that_works_in_place():
             x -= x0
             x *= b / a
             x += x0
+            x0 *= 0.5  # nor is the prediction looked at again by others
+        return x
+
+    def pure(denoise, x, sigmas):
+        for a, b in zip(sigmas, sigmas[1:], strict=False):
+            x0 = denoise(x, a)
+            x = x0 + (x - x0) * (b / a)
         return x
 
     x = noise(6)
-    tuned(Counted(), euler, 3, x=x)
+    mine = tuned(Counted(), euler, 3, x=x, gains=True)
     assert np.array_equal(x, noise(6))
+    assert mine.sigmas == pytest.approx(tuned(Counted(), pure, 3, gains=True, samples=6).sigmas, rel=1e-4)
+
+
+def test_more_budget_never_loses_what_was_found():
+    """A later call with the same state chooses among all that was searched, by the samples of the search; known schedules of other names
+    do not make it forget."""
+    model, state = Counted(), State()
+    first = tuned(model, "dpmpp_2m", 5, samples=12, gains=True, state=state, budget=2500)
+    assert first.improved
+    loss = min(e for _, e in state.best)
+    again = tuned(model, "dpmpp_2m", 5, samples=12, gains=True, state=state, budget=2600)
+    assert min(e for _, e in again.best) <= loss and again.error() <= first.error() * 1.05
+
+
+def test_without_a_budget_it_takes_what_a_thorough_search_needs():
+    outcome = tuned(Counted(), "dpmpp_2m", 4, budget=None)
+    assert outcome.improved and outcome.evaluations <= tune.lowest_budget(8, 4, 4, 4, 50, False, 1, tune.ROUNDS)
 
 
 def test_large_latents_are_seen_in_part(monkeypatch):
