@@ -26,7 +26,7 @@ COUNTS = (5, 6, 8, 10)
 GUIDANCE = (3.0, 7.5)
 TARGET = {5: 0.7, 6: 0.8, 8: 0.9, 10: 1.0}
 STARTS = ("karras", "beta", "sgm_uniform", "exponential", "dpm_auto_ext")
-SAMPLES, HELD, BUDGET, SCREEN, BEST = 24, 8, 6000, 6, 12
+SAMPLES, HELD, SCREEN, BEST = 24, 8, 6, 12
 VARIANTS = {
     "auto, schedule": (("auto",), False),
     "all, schedule and gains": (("auto", "dpmpp_2m", "ddim"), True),
@@ -66,29 +66,21 @@ def median(values) -> float:
     return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 
 
-def peers(guidance: float):
-    """{count: {pair: errors of the images}} of the best dozen pairs of each count."""
+def peers(guidance: float, count: int):
+    """{pair: errors of the images} of the best dozen pairs at a count."""
     _, defaults, comfy, _, ms = v3().tools()
     model, reference = demo(guidance)
-    pairs = [(a, s) for a in defaults.SAMPLERS for s in comfy.samplers.SCHEDULER_NAMES if not s.endswith("_ext")]
-    labels, out = model.labels, {}
-    for count in COUNTS:
-        found = {}
-        model.labels = labels[:SCREEN]
-        for sampler, schedule in pairs:
+    labels, found = model.labels, {}
+    model.labels = labels[:SCREEN]
+    for sampler in defaults.SAMPLERS:
+        for schedule in [s for s in comfy.samplers.SCHEDULER_NAMES if not s.endswith("_ext")]:
             end, calls = defaults.run(comfy, ms, model.denoise, model.noise[:SCREEN], sampler, schedule, count)
             error = median(errors(end, reference[:SCREEN]))
             if calls == count and math.isfinite(error):
                 found[sampler, schedule] = error
-        model.labels = labels
-        best = sorted(found, key=found.__getitem__)[:BEST]
-        if ("dpmpp_2m", "karras") not in best:
-            best.append(("dpmpp_2m", "karras"))
-        out[count] = {f"{a} + {s}": errors(defaults.run(comfy, ms, model.denoise, model.noise, a, s, count)[0], reference) for a, s in best}
-        end, calls = defaults.run(comfy, ms, model.denoise, model.noise, "dpm_auto_ext", "dpm_auto_ext", count)
-        assert calls == count
-        out[count]["dpm_auto_ext + dpm_auto_ext"] = errors(end, reference)
-    return out
+    model.labels = labels
+    best = dict.fromkeys([*sorted(found, key=found.__getitem__)[:BEST], ("dpmpp_2m", "karras"), ("dpm_auto_ext", "dpm_auto_ext")])
+    return {f"{a} + {s}": errors(defaults.run(comfy, ms, model.denoise, model.noise, a, s, count)[0], reference) for a, s in best}
 
 
 @functools.cache
@@ -142,7 +134,7 @@ def tune(guidance: float, count: int, variant: str):
     names, gains = VARIANTS[variant]
     state, started = State(reference=kept(guidance), evaluations=50 * len(kept(guidance))), time.time()
     made = tune_schedule(
-        model.calibrated, v3().tools()[3].VE, {n: solver(n, guidance) for n in names}, count, x=x, **ends, gains=gains, budget=BUDGET,
+        model.calibrated, v3().tools()[3].VE, {n: solver(n, guidance) for n in names}, count, x=x, **ends, gains=gains,
         held_out=HELD, known={n: schedule_of(n, count) for n in STARTS}, begin=model.begin, state=state, batch=v3().CHUNK,
     )  # fmt: skip
     _, reference = demo(guidance)
@@ -151,7 +143,7 @@ def tune(guidance: float, count: int, variant: str):
         "sigmas": made.sigmas, "gains": made.gains, "solver": made.solver, "improved": made.improved, "own check": made.error(),
         "own known": [made.known, made.error(made.known)], "evaluations": made.evaluations, "seconds": time.time() - started,
     }  # fmt: skip
-    return guidance, count, variant, about, out
+    return about | {"errors": out}
 
 
 def optimisers(guidance: float, count: int):
@@ -160,6 +152,7 @@ def optimisers(guidance: float, count: int):
     import scipy.optimize
 
     model, x, ends = begin(guidance)
+    from dpm_solver_ext.solvers.schedule import auto, sd_time_map
     from dpm_solver_ext.solvers.tune import State, _Run, solver_of
     from dpm_solver_ext.solvers.tune_space import Space
 
@@ -167,7 +160,9 @@ def optimisers(guidance: float, count: int):
     call, ids = solver_of("auto", library.VE), list(range(SAMPLES - HELD))
     out = {}
     for method in ("least squares", "Nelder-Mead", "(1+1)-ES"):
-        run = _Run(model.calibrated, x, v3().CHUNK, model.begin, State(reference=dict(kept(guidance))), None)
+        run = _Run(model.calibrated, x, v3().CHUNK, model.begin, State(reference=kept(guidance)), None)
+        run.find_reference(call, auto(library.VE, 50, ends["sigma_max"], ends["sigma_min"], sd_time_map()))
+        run.state.evaluations = 0
         space = Space(library.VE, tuple(schedule_of("beta", count)), ends["sigma_min"], count)
         curve, most = [], 3000
         if method == "least squares":
@@ -200,7 +195,7 @@ def optimisers(guidance: float, count: int):
                     else:
                         scale *= 1.5**-0.25
         out[method] = curve
-    return guidance, count, out
+    return out
 
 
 def interpolated(guidance: float, tuned):
@@ -210,12 +205,11 @@ def interpolated(guidance: float, tuned):
     from dpm_solver_ext.solvers.tune_space import stretched
 
     out = {}
-    for made in COUNTS:
-        about = tuned[made]
-        for count in COUNTS:
+    for made, about in tuned.items():
+        for count in tuned:
             sigmas = stretched(about["sigmas"], count, library.VE, float(ms.sigma_min))
             out[f"{made} {count}"] = median(errors(paint(guidance, about["solver"], sigmas, ()), reference))
-    return guidance, out
+    return out
 
 
 def table(data) -> list[str]:
@@ -288,29 +282,37 @@ def main():
     if options.quick:
         COUNTS, GUIDANCE = (5, 6), (7.5,)
     started = time.time()
-    data = {"peers": {}, "tuned": {}, "interpolated": {}, "optimisers": {}}
-    context = multiprocessing.get_context("fork" if options.quick else "spawn")
+    part = options.out.with_suffix(".part.json")  # what is done: an interrupted benchmark goes on
+    done = json.loads(part.read_text()) if part.exists() else {}
+    context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
-        waiting = {g: pool.submit(peers, g) for g in GUIDANCE}
-        cells = [pool.submit(tune, g, c, v) for g in GUIDANCE for c in COUNTS for v in VARIANTS]
-        races = [pool.submit(optimisers, GUIDANCE[0], 5)]
-        for guidance, job in waiting.items():
-            data["peers"][f"{guidance:g}"] = {str(c): rows for c, rows in job.result().items()}
-        for job in cells:
-            guidance, count, variant, about, out = job.result()
-            data["tuned"].setdefault(f"{guidance:g}", {}).setdefault(str(count), {})[variant] = about | {"errors": out}
-        more = [pool.submit(interpolated, g, {c: data["tuned"][f"{g:g}"][str(c)]["auto, schedule"] for c in COUNTS}) for g in GUIDANCE]
-        for job in more:
-            guidance, out = job.result()
-            data["interpolated"][f"{guidance:g}"] = out
-        for job in races:
-            guidance, count, curves = job.result()
-            data["optimisers"][f"{guidance:g}, {count}"] = curves
+
+        def finish(jobs):
+            """Runs {key: (function, arguments)}, each once, and writes down what came out."""
+            waiting = {pool.submit(*job): key for key, job in jobs.items() if key not in done}
+            for job in concurrent.futures.as_completed(waiting):
+                done[waiting[job]] = job.result()
+                part.parent.mkdir(parents=True, exist_ok=True)
+                part.write_text(json.dumps(done) + "\n")
+
+        finish(
+            {f"peers {g:g} {c}": (peers, g, c) for g in GUIDANCE for c in COUNTS}
+            | {f"tune {g:g} {c} {v}": (tune, g, c, v) for c in COUNTS for g in GUIDANCE for v in VARIANTS}
+            | {"race": (optimisers, GUIDANCE[0], 5)}
+        )
+        tuned = {g: {c: {v: done[f"tune {g:g} {c} {v}"] for v in VARIANTS} for c in COUNTS} for g in GUIDANCE}
+        finish({f"interpolated {g:g}": (interpolated, g, {c: tuned[g][c]["auto, schedule"] for c in COUNTS}) for g in GUIDANCE})
+    data = {
+        "peers": {f"{g:g}": {str(c): done[f"peers {g:g} {c}"] for c in COUNTS} for g in GUIDANCE},
+        "tuned": {f"{g:g}": {str(c): cells for c, cells in rows.items()} for g, rows in tuned.items()},
+        "interpolated": {f"{g:g}": done[f"interpolated {g:g}"] for g in GUIDANCE},
+        "optimisers": {f"{GUIDANCE[0]:g}, 5": done["race"]},
+    }
     import torch
 
     about = {
         "torch": torch.__version__, "comfyui": "0.3.75", "machine": platform.machine(), "seconds": round(time.time() - started),
-        "samples": SAMPLES, "budget": BUDGET,
+        "samples": SAMPLES,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps({"about": about, **data}, indent=1) + "\n")
@@ -319,6 +321,7 @@ def main():
         + "\n".join(table(data)) + "\n"
     )  # fmt: skip
     picture(data, options.out.with_suffix(".png"))
+    part.unlink()
 
 
 if __name__ == "__main__":
