@@ -35,13 +35,15 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
                     "The CFG you will sample with: the best steps depend on it.")),
                 io.Sampler.Input("sampler", tooltip=(
                     "The sampler you will use, of this pack or any other that follows a schedule and adds no noise. For SDE samplers of "
-                    "this pack only the schedule is tuned, without their noise.")),
+                    "this pack only the schedule is tuned, without their noise. With tune at schedule, gains and solver the sampler output "
+                    "may be another one.")),
                 io.Int.Input("steps", default=6, min=3, max=50, tooltip=(
                     "How many steps you will paint with. It is for few of them: 5 to 8. From 15 on known schedules are about as good.")),
                 io.Combo.Input("tune", options=list(MODES), default=MODES[2], tooltip=(
                     "What may change. schedule: the noise levels of the steps only; works with any sampler node. schedule and gains: also "
-                    "how strong each model call counts, a few percent up or down; use the sampler output then. schedule, gains and solver: "
-                    "also tries this pack's solvers in place of the connected one and takes the best.")),
+                    "a factor on the prediction of each model call, mostly between 0.7 and 1.5, which stands in for what few steps cannot "
+                    "follow; look at the pictures. schedule, gains and solver: also tries this pack's solvers, and the sampler output may "
+                    "then be another one than you connected. With gains always use both outputs together.")),
                 io.Int.Input("seeds", default=24, min=6, max=128, tooltip=(
                     "How many pictures it is measured on, from tune_seed on. A third of them (at least 4) are kept out of the search, and "
                     "judge what came out. Fewer than 20 fit those pictures rather than your next ones.")),
@@ -59,8 +61,11 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
                 io.Conditioning.Input("positive_4", optional=True, tooltip="A fourth prompt, as positive_2."),
             ],
             outputs=[
-                io.Sigmas.Output(display_name="sigmas", tooltip="The tuned steps; connect to SamplerCustom or SamplerCustomAdvanced."),
-                io.Sampler.Output(display_name="sampler", tooltip="What they were tuned for, with its gains; use it with these sigmas."),
+                io.Sigmas.Output(display_name="sigmas", tooltip=(
+                    "The tuned steps; connect to SamplerCustom or SamplerCustomAdvanced, together with the sampler output, which they "
+                    "are for.")),
+                io.Sampler.Output(display_name="sampler", tooltip=(
+                    "What the sigmas were tuned for, with its gains: not always the sampler you connected. Use both outputs together.")),
                 io.String.Output(display_name="info", tooltip="What was gained, and over what; show it with any text preview node."),
                 io.Image.Output(display_name="plot", tooltip=(
                     "The error while it was tuned, and the steps beside the known ones; connect to Preview Image.")),
@@ -88,7 +93,7 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
             model, positives, negative, cfg, latent_image, sampler, steps=steps, mode=tune, seeds=seeds, seed=tune_seed, budget=budget,
             name=file_name, show=_show(cls),
         )  # fmt: skip
-        how = outcome_sampler(tuned, choices[tuned.solver], sampler, file.name)
+        how = outcome_sampler(tuned, choices[tuned.solver], file.name, words)
         text = summary(tuned, words, file.name, made)
         image = torch.from_numpy(plot(tuned, known, words, file.name))[None]
         return io.NodeOutput(torch.tensor(tuned.sigmas, dtype=torch.float32), how, text, image, ui=ui.PreviewText(text))

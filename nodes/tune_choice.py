@@ -1,23 +1,22 @@
 """Which solvers a tuning tries, what they are called, and the SAMPLER that comes of it."""
 
-import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.samplers
-import numpy as np
 
 from ..solvers.choices import FAMILY, PRESETS
 from ..solvers.tune import CANDIDATES, Tuned
 from . import adapter
-from .ems_model import code_of
 from .register import SAMPLERS
+from .tune import MODES
+from .tune_code import thing_code
 from .tuned_sampler import own_options, sample_tuned, unwrapped
 
 # samplers of the host that are one of ours under another name; {name: (candidate, whether on flow models too)}
 TWINS = {"euler": ("ddim", True), "dpmpp_2m": ("dpmpp_2m", False)}
-MODES = ("schedule", "schedule and gains", "schedule, gains and solver")
+IDLE = {"thresholding": "off", "corrector_range": "full"}  # options of ours that say nothing
 
 
 @dataclass
@@ -60,12 +59,14 @@ def adds_noise(sampler) -> bool:
     return bool((own_options(sampler) or {}).get("eta"))
 
 
-def name_of(sampler) -> str:
+def name_of(sampler, depth: int = 0) -> str:
     """What people call a SAMPLER: the list's name where it is in the list."""
     function, options = unwrapped(sampler)
     own = own_options(sampler)
     if own is None:
         plain = getattr(function, "__name__", type(function).__name__).removeprefix("sample_").removesuffix("_function")
+        inner = [name_of(v, depth + 1) for v in options.values() if hasattr(v, "sampler_function")] if depth < 3 else []
+        plain = " of ".join([plain, *inner])  # one that wraps another
         return "".join(c for c in plain if c.isprintable() and c not in "+|")[:80] or "sampler"
     known = PRESETS | FAMILY
     bare = {k: v for k, v in own.items() if k != "statistics"}
@@ -88,29 +89,25 @@ def without_noise(choice: Choice) -> dict[str, Any]:
     return options
 
 
-def sampler_code(choices: dict[str, Choice]) -> str:
-    """Eight digits of the functions and options that are tried; statistics by their numbers."""
-
-    def words(value: Any) -> Any:
-        if is_dataclass(value) and hasattr(value, "lam"):
-            code = hashlib.sha256()
-            for key, part in sorted(asdict(value).items()):
-                if isinstance(part, np.ndarray):
-                    code.update(key.encode() + np.ascontiguousarray(part).tobytes())
-            return code.hexdigest()
-        return value
-
-    tried = [(name, c.function, {k: words(v) for k, v in without_noise(c).items()}) for name, c in choices.items()]
-    return "#" + code_of([(name, getattr(f, "__module__", "").rpartition(".")[2], f, o) for name, f, o in tried])
+def sampler_code(choices: Mapping[str, Choice]) -> str:
+    """Eight digits of the functions and options that are tried; statistics by their numbers, samplers inside of others by theirs."""
+    tried = []
+    for name, choice in choices.items():
+        options = without_noise(choice)
+        if choice.function is adapter.sample:
+            options = {k: v for k, v in options.items() if v is not None and IDLE.get(k) != v}
+        tried.append((name, getattr(choice.function, "__module__", "").rpartition(".")[2], choice.function, options))
+    return "#" + thing_code(tried)
 
 
-def outcome_sampler(tuned: Tuned, choice: Choice, connected, label: str):
-    """The SAMPLER of a tuning: with its gains, or the connected one itself where nothing is added to it."""
-    if not tuned.gains:
-        function, options = unwrapped(connected)
-        if function is choice.function and options == choice.options and connected.sampler_function is not sample_tuned:
-            return connected
-        return comfy.samplers.KSAMPLER(choice.function, dict(choice.options), dict(choice.inpaint))
+def code_of_sampler(sampler) -> str:
+    """`sampler_code` of one SAMPLER, whatever it is called."""
+    function, options = unwrapped(sampler)
+    return sampler_code({"": Choice(function, options, {}, {})})
+
+
+def outcome_sampler(tuned: Tuned, choice: Choice, label: str, made: Mapping[str, str]):
+    """The SAMPLER of a tuning: with its gains if there are some; a run for another use than `made` says gets a warning."""
     options = {"sampler_function": choice.function, "sampler_options": dict(choice.options), "gains": tuned.gains}
-    options |= {"made_for": tuple(tuned.sigmas), "label": label}
+    options |= {"made_for": tuple(tuned.sigmas), "made": dict(made), "label": label}
     return comfy.samplers.KSAMPLER(sample_tuned, options, dict(choice.inpaint))

@@ -7,18 +7,21 @@ import comfy.samplers
 
 from ..solvers.path import PATHS, Path
 from ..solvers.presets import plan
+from ..solvers.threshold import make_project
 from ..solvers.tune_file import load_tuned
 from ..solvers.tune_space import stretched
 from . import adapter, ems_files
-from .tune_choice import name_of
+from .tune_choice import code_of_sampler
 from .tune_plot import summary
 from .tuned_sampler import own_options, sample_tuned, unwrapped
 
 # of our solvers that a file may set
 WORDS, NUMBERS = (
-    ("algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "noise_rule"),
-    ("eta", "s_noise", "r1", "r2"),
+    ("algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "noise_rule", "thresholding", "corrector_range"),
+    ("eta", "s_noise", "r1", "r2", "threshold_ratio", "threshold_max"),
 )
+
+OUTSIDE = ("thresholding", "threshold_ratio", "threshold_max", "corrector_range")  # of them, what `plan` does not take
 
 
 def load(file: str, steps: int, sampler=None):
@@ -40,7 +43,7 @@ def load(file: str, steps: int, sampler=None):
     how = comfy.samplers.KSAMPLER(sample_tuned, wrapped | {"made": words, "label": place.name}, inpaint)
     note = "" if same else f"\n- stretched to {len(sigmas) - 1} steps: {', '.join(f'{s:.4g}' for s in sigmas)}; without gains"
     if same and tuned.gains and not gains:
-        note = f"\n- without gains, because the connected sampler is not {tuned.solver}"
+        note = f"\n- without gains, because the connected sampler is not {tuned.solver} with the options that it was tuned with"
     return sigmas, how, summary(tuned, words, place.name) + note
 
 
@@ -67,7 +70,11 @@ def _options(words: dict[str, str]) -> tuple[dict[str, object], bool]:
     good = all(type(v) in (str, int) if k in WORDS else k in NUMBERS and type(v) in (int, float) for k, v in found.items())
     try:
         if good:
-            plan(PATHS["ve"], (8.0, 4.0, 2.0, 1.0), **found)
+            kind, reach = found.get("thresholding", "off"), found.get("corrector_range", "full")
+            good = kind in adapter.THRESHOLDING and reach in adapter.CORRECTOR_RANGE
+            if kind != "off":
+                make_project(found.get("threshold_ratio", 0.995), found.get("threshold_max", 1.0))
+            plan(PATHS["ve"], (8.0, 4.0, 2.0, 1.0), **{k: v for k, v in found.items() if k not in OUTSIDE})
     except (ValueError, OverflowError):
         good = False
     return (found if good else {}), statistics
@@ -77,15 +84,20 @@ def _sampler(solver: str, words: dict[str, str], sampler, name: str):
     """(the SAMPLER for the steps, whether it is what they were tuned for): the connected one, or made from the file where that can be; with
     the statistics of the connected one where it needs some."""
     options, needs = _options(words)
+
+    def same(how) -> bool:
+        return code_of_sampler(how) == words.get("solver code")
+
     own = own_options(sampler) if sampler is not None else None
     if options and needs and own is not None and own.get("statistics") is not None:
-        return comfy.samplers.KSAMPLER(adapter.sample, options | {"statistics": own["statistics"]}), True
+        how = comfy.samplers.KSAMPLER(adapter.sample, options | {"statistics": own["statistics"]})
+        return how, same(how)
     if sampler is not None:
-        return sampler, name_of(sampler) == solver
+        return sampler, same(sampler)
     if options and not needs:
         return comfy.samplers.KSAMPLER(adapter.sample, options), True
     if needs:
         raise ValueError(
             f"{name} is for {solver} with statistics; connect to sampler a DPM-Solver Sampler (ext) with preset dpm_solver_v3 and ems."
         )
-    raise ValueError(f"{name} is for the sampler {solver}, which is not of this pack; connect it to the sampler input.")
+    raise ValueError(f"{name} is for the sampler {solver}, which cannot be made from the file; connect it to the sampler input.")

@@ -1,6 +1,5 @@
 """A tuning inside ComfyUI's own sampling: the model, its patches, its conditioning and the sampler are what a picture would get."""
 
-import hashlib
 import json
 import logging
 import os
@@ -25,7 +24,9 @@ from . import adapter, ems_files
 from .ems_model import code_of, describe, differences
 from .ems_run import _batch
 from .schedules import of_model
-from .tune_choice import MODES, Choice, adds_noise, choices_of, name_of, sampler_code, without_noise
+from .tune import MODES
+from .tune_choice import Choice, adds_noise, choices_of, code_of_sampler, name_of, sampler_code, without_noise
+from .tune_code import controls_of, refuse_scheduled_hooks, thing_code
 from .tuned_sampler import Proxy
 
 log = logging.getLogger("dpm_solver_ext")
@@ -73,18 +74,21 @@ class _Guider(comfy.samplers.CFGGuider):
 
     def inner_sample(self, noise, latent_image, device, *args, **kwargs):
         first, others = self.conds, []
-        for key in [k for k in first if k.startswith("positive_")]:
-            conds = {"positive": first.pop(key), "negative": [dict(c) for c in first["negative"]]}
-            others.append(comfy.samplers.process_conds(
-                self.inner_model, noise, conds, device, latent_image, None, kwargs.get("seed", 0),
-                latent_shapes=kwargs.get("latent_shapes"),
-            ))  # fmt: skip
-        self.others = others
+        controls = list(controls_of([c for conds in first.values() for c in conds]))
         try:
+            for key in [k for k in first if k.startswith("positive_")]:
+                conds = {"positive": first.pop(key), "negative": [dict(c) for c in first["negative"]]}
+                others.append(comfy.samplers.process_conds(
+                    self.inner_model, noise, conds, device, latent_image, None, kwargs.get("seed", 0),
+                    latent_shapes=kwargs.get("latent_shapes"),
+                ))  # fmt: skip
+            self.others = others
             return super().inner_sample(noise, latent_image, device, *args, **kwargs)
         finally:
             self.use(0)
             self.others = []
+            for control in controls:  # the host cleans those of the first prompt only, and none after an exception
+                control.cleanup()
 
     def use(self, k: int) -> None:
         """Guide by prompt k."""
@@ -112,6 +116,7 @@ def tune(
     path, top, low, clock, _ = of_model(sampling)
     if adds_noise(sampler):
         mode = MODES[0]
+    refuse_scheduled_hooks([c for conds in (*positives, negative) for c in conds])
     choices = choices_of(sampler, mode, path.name == "flow")
     known, gains, fine = known_schedules(sampling, steps), mode != MODES[0], max(REFERENCE, 2 * steps)
     if not known:
@@ -126,7 +131,7 @@ def tune(
         "noise": path.name, "sigma range": f"{low:.6g} to {top:.6g}", "sigma_min": f"{low:.9g}", "steps": str(steps), "tune": mode,
         "sampler": name_of(sampler) + (", without its noise" if adds_noise(sampler) else ""),
         "seeds": f"{seeds} from {seed}", "size": "×".join(map(str, shape)),
-        "prompts": f"{len(positives)} #{_conds_code(positives, negative)}", "solver options": sampler_code(choices),
+        "prompts": f"{len(positives)} #{thing_code([*positives, negative])}", "solver options": sampler_code(choices),
     }  # fmt: skip
     file = ems_files.TUNED.place(name, code_of(settings))
     held, part = _held(file, settings)
@@ -172,7 +177,12 @@ def tune(
                     for key, choice in choices.items():
                         if choice.function is not adapter.sample:
                             host.begin([0])
-                            check_foreign(key, host, choice, state, start[:1], next(iter(known_schedules(sampling, 3).values())))
+                            three = next(iter(known_schedules(sampling, 3).values()), None)
+                            if three is None:
+                                raise ValueError(
+                                    f"sampler {key} cannot be checked, as no known schedule fits this model; connect one of ours."
+                                )
+                            check_foreign(key, host, choice, state, start[:1], three)
                 batch = min(seeds, _batch(model, shape, x.device))
                 while True:
                     try:
@@ -201,7 +211,9 @@ def tune(
         tuned = outcome[0]
         final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))  # of this run, or ended before
         words = settings | {"budget": str(budget), "search": "ended" if final else "ended by the budget"}
-        words["plan"] = json.dumps(choices[tuned.solver].plain)
+        chosen = choices[tuned.solver]
+        words["plan"] = json.dumps(chosen.plain)
+        words["solver code"] = code_of_sampler(comfy.samplers.KSAMPLER(chosen.function, chosen.options))
         keep.finish(tuned, words, final)
         pace.end(state)
     return tuned, choices, known, file, words, made
@@ -292,29 +304,6 @@ def check_foreign(name: str, host: _Host, choice: Choice, state: State, x: torch
         raise ValueError(f"sampler {name} chooses its own steps and follows no schedule; connect another one.")
 
 
-def _conds_code(positives: Sequence[Any], negative) -> str:
-    """Eight digits of all prompts, by every value: those of a one-hot label differ in two places."""
-    code = hashlib.sha256()
-
-    def add(thing: Any, depth: int = 0) -> None:
-        if isinstance(thing, torch.Tensor):
-            code.update(f"T{tuple(thing.shape)}".encode())
-            code.update(thing.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        elif isinstance(thing, dict) and depth < 8:
-            for key in sorted(thing, key=str):
-                code.update(f"K{key}".encode())
-                add(thing[key], depth + 1)
-        elif isinstance(thing, (list, tuple)) and depth < 8:
-            code.update(f"L{len(thing)}".encode())
-            for item in thing:
-                add(item, depth + 1)
-        else:
-            code.update(code_of(thing).encode())
-
-    add([*positives, negative])
-    return code.hexdigest()[:8]
-
-
 def _is_final(words: dict[str, str]) -> bool:
     return words.get("search") == "ended"
 
@@ -367,7 +356,7 @@ class _Keeper:
 
     def __call__(self) -> None:
         if time.monotonic() - self.written > self.EVERY:
-            self._write()
+            self._try()
 
     def finish(self, tuned: Tuned, words: dict[str, str], final: bool) -> None:
         """The outcome; what was measured is kept beside it where a higher budget could go on."""
@@ -376,7 +365,7 @@ class _Keeper:
         if final:
             ems_files.part_of(self.file).unlink(missing_ok=True)
         else:
-            self._write()
+            self._try()
         self.done = True
 
     def __exit__(self, kind, error, trace) -> None:
@@ -386,6 +375,13 @@ class _Keeper:
             self._write()
         except (OSError, ValueError) as problem:  # the user must read of what ended the run, not of this
             log.warning("DPM-Solver (ext): what was measured so far is lost, %s could not be written: %s", self.file, problem)
+
+    def _try(self) -> None:
+        try:
+            self._write()
+        except (OSError, ValueError) as problem:  # the disk may be full: the tuning goes on
+            self.written = time.monotonic()
+            adapter.tell(f"what is measured for {self.file.name} cannot be kept while the tuning goes on: {problem}.")
 
     def _write(self) -> None:
         os.makedirs(self.file.parent, exist_ok=True)

@@ -19,7 +19,7 @@ import numpy as np
 from .tune import State, Tuned
 
 TUNED, STATE, VERSION = "dpm-solver-ext tuned steps", "dpm-solver-ext tuning state", 1
-TUNED_LIMIT, STATE_LIMIT = 4 << 20, 1 << 30  # bytes
+TUNED_LIMIT, STATE_LIMIT = 4 << 20, 128 << 20  # bytes
 STEPS_LIMIT, CALLS_LIMIT, SAMPLES_LIMIT, WORD_LIMIT, COUNT_LIMIT = 1_000, 10_000, 10_000, 4_000, 1 << 53
 THETA_LIMIT = 20.0  # of a parameter: a gap e^20 times as long as before is no schedule
 

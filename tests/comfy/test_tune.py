@@ -114,15 +114,15 @@ def test_with_ours_and_the_best_solver(analytic, tune, part):
 
 
 @pytest.mark.parametrize("preset", ["auto", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_sde"])
-def test_samplers_of_ours(analytic, tune, build_node, preset):
+def test_samplers_of_ours(analytic, tune, build_node, part, preset):
     """Ours by the node, SDE forms without their noise; what comes out paints."""
     patcher = analytic.build("eps")
     how = build_node("DPMSolverSamplerExt", preset=preset)
     got = tune(patcher, sampler=how, tune="schedule and gains", budget=1000)
     assert painted(analytic, patcher, got.sampler, got.sigmas) < (1.0 if "sde" in preset else 0.1)
-    assert ("sde" in preset) == (got.sampler is how and "without its noise" in got.info)  # only the schedule, and the noise stays
-    if preset == "auto":
-        assert tune(patcher, sampler=how, tune="schedule", budget=1000).sampler is how
+    own = part("nodes.tuned_sampler").own_options
+    only = own(got.sampler) == own(how) and not got.sampler.extra_options["gains"] and "without its noise" in got.info
+    assert ("sde" in preset) == only  # only the schedule, and the noise stays
 
 
 @pytest.mark.parametrize("name, words", [
@@ -457,3 +457,169 @@ def test_plot(analytic, tune):
     assert got.plot.dtype == torch.float32 and got.plot.ndim == 4 and got.plot.shape[::3] == (1, 3) and min(got.plot.shape[1:3]) > 400
     assert 0 <= got.plot.min() < 0.3 and got.plot.max() == 1 and 0.02 < (got.plot < 0.9).float().mean() < 0.5
     assert "guidance: 1" in got.info and "error: " in got.info and got.info == got.text
+
+
+def wrapping(sampler, **options):
+    """A SAMPLER that runs another one, as packs for detail do."""
+    import comfy.samplers
+
+    def sample_wrapped(model, x, sigmas, extra_args=None, callback=None, disable=None, *, inner, **_):
+        return inner.sampler_function(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable, **inner.extra_options)
+
+    return comfy.samplers.KSAMPLER(sample_wrapped, {"inner": sampler, **options})
+
+
+def controlled(analytic, weight=1.0, strength=1.0, reach=(0.0, 1.0), before=None, hooks=None, value=0.5):
+    """A prompt with a ControlNet that has a network, maybe after another one, and hooks."""
+    control = analytic.ShiftControl()
+    control.control_model = torch.nn.Linear(3, 3)
+    torch.nn.init.constant_(control.control_model.weight, weight)
+    torch.nn.init.zeros_(control.control_model.bias)
+    control.set_cond_hint(torch.full((1, 3, 4, 4), value), strength, reach)
+    if before is not None:
+        control.set_previous_controlnet(analytic.ShiftControl().set_cond_hint(torch.full((1, 3, 4, 4), before)))
+    ((tensor, _),) = analytic.cond(0.75)
+    return [[tensor, {"control": control} | ({} if hooks is None else {"hooks": hooks})]]
+
+
+def hooked(strength=1.0, frames=(), seed=0):
+    import comfy.hooks
+
+    group = comfy.hooks.create_hook_lora({"a.lora_up.weight": torch.full((4, 2), 1.0 + seed)}, strength, strength)
+    times = comfy.hooks.HookKeyframeGroup()
+    for frame in frames:
+        times.add(comfy.hooks.HookKeyframe(*frame))
+    group.set_keyframes_on_hooks(times)
+    return group
+
+
+def test_codes_of_prompts(analytic, part):
+    """Whatever of a ControlNet or of hooks changes the picture changes the code; equal ones that are other objects, and what a run leaves
+    on them, do not."""
+    code = part("nodes.tune_code").thing_code
+    others = [
+        {}, {"weight": 2.0}, {"strength": 0.5}, {"reach": (0.0, 0.5)}, {"reach": (0.2, 1.0)}, {"before": 0.1}, {"before": 0.2},
+        {"value": 0.4}, {"hooks": hooked()}, {"hooks": hooked(0.5)}, {"hooks": hooked(seed=1)}, {"hooks": hooked(frames=[(0.3, 0.0)])},
+    ]  # fmt: skip
+    codes = [code(controlled(analytic, **how)) for how in others]
+    assert len(set(codes)) == len(others) and codes == [code(controlled(analytic, **how)) for how in others]
+    used = controlled(analytic, hooks=hooked(frames=[(0.3, 0.0)]))
+    control, frames = used[0][1]["control"], used[0][1]["hooks"].hooks[0].hook_keyframe
+    control.cond_hint, control.timestep_range, control.extra_concat = torch.ones(1, 3, 8, 8), (9.0, 0.0), [torch.ones(1)]
+    frames._current_used_steps, frames._curr_t, frames.keyframes[0].start_t = 3, 0.5, 14.6
+    assert code(used) == codes[-1]
+    control.previous_controlnet = control  # a ring ends
+    assert code(used) != codes[-1]
+
+
+def test_codes_of_samplers(analytic, part):
+    """A sampler that wraps another one is told from the same around a third, by name too."""
+    choice = part("nodes.tune_choice")
+    hows = [wrapping(analytic.sampler("euler")), wrapping(analytic.sampler("dpmpp_2m")), wrapping(wrapping(analytic.sampler("euler")))]
+    hows += [wrapping(analytic.sampler("euler"), amount=0.5), analytic.sampler("euler")]
+    assert len({choice.code_of_sampler(how) for how in hows}) == 5
+    assert choice.code_of_sampler(wrapping(analytic.sampler("euler"))) == choice.code_of_sampler(hows[0])
+    assert choice.name_of(hows[0]) == "wrapped of euler" and choice.name_of(hows[1]) == "wrapped of dpmpp_2m"
+
+
+def test_resumed_with_controls(analytic, tune, interrupt, folder):
+    """Cancel leaves nothing on the ControlNets of any prompt, which the host keeps: the next run goes on in the same part file."""
+    import comfy.model_management as management
+
+    prompts = {"positive": controlled(analytic), "positive_2": controlled(analytic, before=0.25)}
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    interrupt(200)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(patcher, **prompts)
+    controls = [p[0][1]["control"] for p in prompts.values()]
+    assert all(c.timestep_range is None for c in [*controls, controls[1].previous_controlnet])
+    controls[0].cond_hint = torch.ones(1)  # some packs' own nets are not cleaned
+    seen = interrupt(None)
+    del seen[:]
+    assert tune(patcher, **prompts).calls > 0 and seen[0][0] > 200 and len(list(folder.glob("*.json"))) == 1
+    assert all(c.timestep_range is None for c in controls)
+
+
+def test_scheduled_hooks(analytic, tune, part):
+    """Hooks with keyframes move forward once in the host, so only one run would have them right: refused, on controls too."""
+    refuse = part("nodes.tune_code").refuse_scheduled_hooks
+    for frames, good in (([(0.3, 0.0)], True), ([(1.0, 0.0), (0.3, 0.5)], False)):
+        plain = analytic.cond(0.75)
+        plain[0][1]["hooks"] = hooked(frames=frames)
+        on_control = controlled(analytic, before=0.1)
+        on_control[0][1]["control"].previous_controlnet.extra_hooks = hooked(frames=frames)
+        for prompt in (plain, on_control):
+            if good:  # one strength all the time
+                assert refuse(prompt) is None
+                continue
+            patcher = analytic.build("eps")
+            for where in ("positive", "positive_2"):
+                with pytest.raises(ValueError, match=r"^positive or negative has a hook with keyframes[^\n]*$"):
+                    tune(patcher, **{where: prompt})
+            assert not analytic.network(patcher).calls
+
+
+@pytest.mark.parametrize("mode", ["schedule", "schedule and gains"])
+def test_another_use_warns(analytic, tune, said, mode):
+    """The sampler of the tuning node says once that a run has another CFG than it was tuned for, with gains or without."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    got = tune(patcher, tune=mode)
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+    analytic.sample(patcher, got.sampler, got.sigmas, noise)
+    assert said() == []
+    for _ in range(2):
+        analytic.sample(patcher, got.sampler, got.sigmas, noise, cfg=3.0)
+    assert len(said()) == 1 and "guidance 1," in said()[0] and "guidance 3;" in said()[0]
+
+
+def test_gains_are_for_their_options(analytic, pack, tune, folder):
+    """On Load, gains go to the very sampler with the very options, not to one of the same name."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    got = tune(patcher, sampler=wrapping(analytic.sampler("dpmpp_2m"), amount=1.0), tune="schedule and gains")
+    assert got.sampler.extra_options["gains"], "this test needs gains"
+    load, (file,) = pack.nodes["DPMSolverLoadTunedExt"].execute, folder.glob("*.json")
+    for amount, there in ((1.0, True), (0.5, False)):
+        how, text = load(file=file.name, steps=0, sampler=wrapping(analytic.sampler("dpmpp_2m"), amount=amount)).args[1:]
+        assert bool(how.extra_options["gains"]) == there and ("without gains" in text) != there
+
+
+def test_load_makes_thresholding(analytic, pack, tune, build_node, folder):
+    """Every option of the advanced node that is a number or a word comes back from the file; wrong ones do not."""
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    how = build_node(
+        "DPMSolverSamplerAdvancedExt", thresholding="dynamic_in_latent_space", threshold_ratio=0.9, threshold_max=2.0,
+    )  # fmt: skip
+    got = tune(patcher, sampler=how, tune="schedule and gains")
+    load, (file,) = pack.nodes["DPMSolverLoadTunedExt"].execute, folder.glob("*.json")
+    sigmas, made, _ = load(file=file.name, steps=0).args
+    noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
+    assert torch.equal(analytic.sample(patcher, made, sigmas, noise), analytic.sample(patcher, got.sampler, got.sigmas, noise))
+    content = json.loads(file.read_text())
+    plan = json.loads(content["metadata"]["plan"])
+    for bad in ({"thresholding": "loud"}, {"threshold_ratio": 7.0}, {"threshold_max": -1.0}, {"corrector_range": "x"}, {"thresholding": 1}):
+        file.write_text(json.dumps(content | {"metadata": content["metadata"] | {"plan": json.dumps(plan | bad)}}))
+        with pytest.raises(ValueError, match=rf"^{file.name} [^\n]*cannot be made from the file; connect it[^\n]*$"):
+            load(file=file.name, steps=0)
+
+
+def test_a_full_disk(analytic, tune, part, monkeypatch, said):
+    """What cannot be kept on the way does not end the tuning; one warning."""
+    run = part("nodes.tune_run")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run, "save_state", full)
+    monkeypatch.setattr(run._Keeper, "EVERY", -1.0)
+    for budget in (700, 8000):  # the lower one ends the search
+        assert len(tune(analytic.build("eps", analytic.MIXTURE), budget=budget).sigmas) == 6
+    assert len(said()) == 1 and "No space left" in said()[0]
+
+
+def test_no_schedule_to_check_with(analytic, tune, part, monkeypatch):
+    """One sentence where no known schedule of 3 steps is there to check a foreign sampler with."""
+    run = part("nodes.tune_run")
+    real = run.known_schedules
+    monkeypatch.setattr(run, "known_schedules", lambda sampling, steps: {} if steps == 3 else real(sampling, steps))
+    with pytest.raises(ValueError, match=r"^sampler dpmpp_2m cannot be checked[^\n]*$"):
+        tune(analytic.build("eps"))
