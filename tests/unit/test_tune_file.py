@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers import tune_file
-from dpm_solver_ext.solvers.tune import State, Tuned
+from dpm_solver_ext.solvers.tune import PICKS, State, Tuned
 from dpm_solver_ext.solvers.tune_file import load_state, load_tuned, save_state, save_tuned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,6 +78,11 @@ def test_what_cannot_be_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"would be a file of \d+ MiB"):
         save_state(STATE, tmp_path / "a", {})
     assert os.listdir(tmp_path) == []
+
+
+def test_the_largest_state_fits():
+    """The node's most pictures fit in a part file, and what is read from a foreign one stays a small share of a machine's memory."""
+    assert 128 * PICKS * 4 * 4 / 3 < tune_file.STATE_LIMIT / 2 and tune_file.STATE_LIMIT <= 128 << 20
 
 
 def test_other_files(file):
