@@ -399,8 +399,24 @@ class _Run:
             if loss < self.state.best[-1][1]:
                 self.state.best.append((self.state.evaluations, loss))
 
+        def phase(theta: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
+            """From θ, with its first `count` parameters."""
+
+            def full(at: np.ndarray) -> np.ndarray:
+                return np.concatenate([at, theta[count:]])
+
+            at, ended = descend(
+                lambda at, near: residuals(full(at), near), theta[:count], space.quotients[:count], afford=afford,
+                accepted=lambda at, loss: accepted(full(at), loss), signed=lambda at: space.signed(full(at))[:count],
+                settled=lambda at: space.settled(full(at))[:count], bound=lambda at: space.bound(full(at), count),
+            )  # fmt: skip
+            return full(at), ended
+
         try:
-            theta, ended = descend(residuals, theta, space.quotients, afford=afford, accepted=accepted)
+            # the schedule first: gains alone make up for much that it could mend, and then it stays where it is
+            if space.gains and not theta[space.gaps :].any():
+                theta, ended = phase(theta, space.gaps)
+            theta, ended = phase(theta, space.size)
         except _Spent:
             theta, ended = np.array(self.state.searches.get(name, (theta,))[0]), False
         finally:

@@ -29,13 +29,18 @@ def descend(
     *,
     afford: Callable[[float], bool],
     accepted: Callable[[np.ndarray, float], None],
+    signed: Callable[[np.ndarray], np.ndarray] | None = None,
+    settled: Callable[[np.ndarray], np.ndarray] | None = None,
+    bound: Callable[[np.ndarray], tuple[np.ndarray, float]] | None = None,
     rounds: int = 40,
 ) -> tuple[np.ndarray, bool]:
     """The θ with a locally least loss, from `theta` (p,), and whether the search came to its end there.
 
     `residuals(θ, near) -> (r (K, m), here)`: r scaled so that |r_i| is a root mean square; `here` is handed back as `near` for the
     runs near it, which begin alike. `afford(runs)` is asked before so many runs are made. `accepted(θ, loss)` hears of every
-    improvement. Between fresh Jacobians each step teaches the one that is there (Broyden 1965), for the cost of a single run.
+    improvement. `signed(θ)`: `quotients` with the signs they are to have at θ; `settled(θ)`: the θ that stands for it;
+    `bound(θ) -> (c, slack)`: a step s has c·s ≤ slack. Between fresh Jacobians each step teaches the one that is there (Broyden 1965), for
+    the cost of a single run.
     """
     r, here = residuals(theta, None)
     size, damping, jacobian, fresh = _sizes(r), 0.01, None, False
@@ -46,7 +51,8 @@ def descend(
         if not afford(1 if jacobian is not None else 1 + len(theta) / 2):
             return theta, False
         if jacobian is None:
-            jacobian = np.stack([(residuals(_moved(theta, q, h), here)[0] - r) / r.dtype.type(h) for q, h in enumerate(quotients)])
+            steps = quotients if signed is None else signed(theta)
+            jacobian = np.stack([(residuals(_moved(theta, q, h), here)[0] - r) / r.dtype.type(h) for q, h in enumerate(steps)])
             fresh = True
         weight = 1 / np.maximum(size, 0.3 * np.median(size) + 1e-12)
         normal, slope = np.zeros((len(theta), len(theta))), np.zeros(len(theta))
@@ -58,15 +64,22 @@ def descend(
         for _ in range(ATTEMPTS if fresh else 1):
             ridge = np.diag(np.where(scale > 0, damping * scale, 1.0))  # a parameter without effect stays
             step = -np.linalg.solve(normal + ridge, slope)
+            if bound is not None:  # the least squares step along the bound, where the free one would cross it
+                c, slack = bound(theta)
+                if c @ step > slack and c.any():
+                    across = np.linalg.solve(normal + ridge, c)
+                    step -= across * ((c @ step - slack) / (c @ across))
             step /= max(1.0, float(np.max(np.abs(step) / (REACH * quotients))))
+            trial = theta + step if settled is None else settled(theta + step)
+            step = trial - theta
             if not step.any():
                 break
-            r_new, here_new = residuals(theta + step, here)
+            r_new, here_new = residuals(trial, here)
             if _sizes(r_new).mean() < ODD * before:
                 missed = r_new - r - np.tensordot(step.astype(r.dtype), jacobian, 1)
                 jacobian += (step / (step @ step)).astype(r.dtype)[:, None, None] * missed
             if _sizes(r_new).mean() < before:
-                theta, r, size, here = theta + step, r_new, _sizes(r_new), here_new
+                theta, r, size, here = trial, r_new, _sizes(r_new), here_new
                 damping = max(damping / 5, 1e-4)
                 accepted(theta, float(size.mean()))
                 break

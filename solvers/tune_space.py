@@ -20,6 +20,7 @@ from .path import Path
 from .schedule import INFINITE, check_steps
 
 GAP, GAIN = 0.05, 0.03  # steps of the difference quotients: well above the noise of a half-precision model
+GAINS = (-0.5, 1.0)  # the bounds of a gain, less 1
 FARTHEST = 7.0  # |θ| of a gap beyond this counts as this: levels stay apart in float32, in which hosts keep them
 
 
@@ -47,17 +48,47 @@ class Space:
         """(size,) steps of the difference quotients."""
         return np.array([GAP] * self.gaps + [GAIN] * self.gains)
 
+    def _lam(self) -> list[float]:
+        """λ of the start's levels but the last; for an infinite end, in its place, one gap before the first free level."""
+        lam = [self.path.half_logsnr(s) for s in self.sigmas[:-1]]
+        if lam[0] < -INFINITE:  # but nothing beyond sigma_max
+            lam[0] = max(lam[0], lam[1] - (lam[2] - lam[1] if len(lam) > 2 else 1.0))
+        return lam
+
+    def _gaps(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
+        """(gaps in λ as θ asks for them, the room there is for their sum)."""
+        lam = self._lam()
+        gaps = np.diff(lam) * np.exp(np.clip(theta[: self.gaps], -FARTHEST, FARTHEST))
+        return gaps, max(self.path.half_logsnr(self.sigma_min), lam[-1]) - lam[0]
+
     def levels(self, theta: np.ndarray) -> list[float]:
         """The sigmas of θ; the least of them is not below sigma_min (nor the start's, where that is lower): all gaps are shortened alike
         if need be."""
-        lam = [self.path.half_logsnr(s) for s in self.sigmas[:-1]]
-        if lam[0] < -INFINITE:  # an infinite end: in its place one gap before the first free level, but nothing beyond sigma_max
-            lam[0] = max(lam[0], lam[1] - (lam[2] - lam[1] if len(lam) > 2 else 1.0))
-        gaps = np.diff(lam) * np.exp(np.clip(theta[: self.gaps], -FARTHEST, FARTHEST))
-        room = max(self.path.half_logsnr(self.sigma_min), lam[-1]) - lam[0]
+        gaps, room = self._gaps(theta)
         gaps *= min(1.0, room / float(gaps.sum()))
-        inner = [self.path.from_half_logsnr(float(value)) for value in lam[0] + np.cumsum(gaps)]
+        inner = [self.path.from_half_logsnr(float(value)) for value in self._lam()[0] + np.cumsum(gaps)]
         return [self.sigmas[0], *inner, 0.0]
+
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        """The θ of the same levels whose gaps need no shortening, and gains within their bounds."""
+        gaps, room = self._gaps(theta)
+        out = theta.copy()
+        out[: self.gaps] += min(0.0, float(np.log(room / gaps.sum())))
+        out[self.gaps :] = np.clip(out[self.gaps :], *GAINS)
+        return out
+
+    def bound(self, theta: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+        """(c (count,), slack) of the bound at sigma_min, to first order: a step s of the first `count` parameters has c·s ≤ slack."""
+        gaps, room = self._gaps(theta)
+        return np.concatenate([gaps, np.zeros(self.gains)])[:count], max(0.0, room - float(gaps.sum()))
+
+    def signed(self, theta: np.ndarray) -> np.ndarray:
+        """(size,) steps of the difference quotients at θ: backwards where a longer gap would not fit, and all of them be shortened, which
+        is another direction altogether."""
+        gaps, room = self._gaps(theta)
+        out = self.quotients
+        out[: self.gaps][gaps.sum() + gaps * np.expm1(GAP) > room * (1 - 1e-9)] *= -1
+        return out
 
     def gain(self, theta: np.ndarray) -> tuple[float, ...]:
         """The gains of θ; none where the space has none."""

@@ -138,3 +138,18 @@ def test_stretched_of_what_has_no_curve():
     with pytest.raises(ValueError, match=r"^steps is 0; at least one"):
         stretched([1.0, 0.5, 0.25, 0.0], 0, FLOW, 0.001)
     assert INFINITE < -VE.half_logsnr(4519.0) and FARTHEST > 4
+
+
+def test_the_bound_at_the_least_noise():
+    """settled keeps the levels and needs no shortening; signed goes backwards where a longer gap would not fit; bound is the gaps' sum."""
+    space = Space(VE, (14.0, 3.0, 0.8, 0.1, 0.0), 0.05, 2)
+    for theta in np.random.default_rng(0).normal(0, 0.6, (40, 5)):
+        settled = space.settled(theta)
+        assert space.levels(settled) == pytest.approx(space.levels(theta), rel=1e-12)
+        c, slack = space.bound(settled, space.size)
+        assert slack >= 0 and len(c) == 5 and (c[3:] == 0).all()
+        gaps = -np.diff(np.log(space.levels(settled)[:-1]))
+        assert c[:3] == pytest.approx(gaps, rel=1e-9) and slack == pytest.approx(np.log(14 / 0.05) - gaps.sum(), abs=1e-9)
+        for i, h in enumerate(space.signed(settled)):
+            assert (h < 0) == (i < 3 and c[i] * np.expm1(abs(h)) > slack * (1 - 1e-6) - 1e-8) or abs(c[i] * np.expm1(abs(h)) - slack) < 1e-6
+    assert space.settled(np.array([0, 0, 0, -0.9, 3.0]))[3:].tolist() == [-0.5, 1.0]
