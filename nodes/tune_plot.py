@@ -19,8 +19,12 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     title = f"{tuned.solver} with tuned steps{what}, {steps} of them: {gained:.0f} % less error than the best known, {tuned.known}"
     if not tuned.improved:
         title = f"{tuned.known}, {steps} steps: nothing better was found, so this best known schedule is returned"
+        title += "; a higher budget may find it" if words.get("search") == "ended by the budget" else ""
     both = f"{errors['tuned']:.4g} tuned, {known:.4g} best known" if tuned.improved else f"{known:.4g}"
-    said = {"error": f"{both}, on {count} pictures that the search has not seen"}
+    better = sum(a < b for a, b in zip(tuned.held_out["tuned"], tuned.held_out[tuned.known], strict=True))
+    said = {"error": f"{both}, the mean of {count} pictures of the same prompts that the search has not seen"}
+    if tuned.improved:
+        said["error"] += f", {better} of which came out better"
     rest = sorted((value, name) for name, value in errors.items() if name not in ("tuned", tuned.known))
     said |= {f"error of {name}": f"{value:.4g}" for value, name in rest}
     said["sigmas"] = ", ".join(f"{s:.4g}" for s in tuned.sigmas)

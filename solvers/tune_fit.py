@@ -2,8 +2,8 @@
 
 The loss is the mean over samples of the root mean square distance to the reference, Σ_i |r_i|: each sample's square is weighted by 1/|r_i|
 (iteratively reweighted least squares), so that pictures which came out entirely different do not decide for the others. Because the
-distance is a sum of squares of thousands of residuals, one quotient a parameter says what a search by values alone (Nelder-Mead, CMA-ES)
-needs dozens of trials for; `benchmarks/tune.py` compares them.
+distance is a sum of squares of thousands of residuals, one quotient a parameter says what a search by values alone needs dozens of trials
+for; `benchmarks/tune.py` compares it with Nelder-Mead and a (1+1)-ES.
 """
 
 from __future__ import annotations
