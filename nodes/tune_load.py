@@ -41,10 +41,14 @@ def load(file: str, steps: int, sampler=None):
     wrapped = {"sampler_function": function, "sampler_options": options, "gains": gains, "made_for": tuple(tuned.sigmas)}
     inpaint = dict(getattr(how, "inpaint_options", {}))
     how = comfy.samplers.KSAMPLER(sample_tuned, wrapped | {"made": words, "label": place.name}, inpaint)
-    note = "" if same else f"\n- stretched to {len(sigmas) - 1} steps: {', '.join(f'{s:.4g}' for s in sigmas)}; without gains"
-    if same and tuned.gains and not gains:
-        note = f"\n- without gains, because the connected sampler is not {tuned.solver} with the options that it was tuned with"
-    return sigmas, how, summary(tuned, words, place.name) + note
+    note = ""
+    if not same:
+        levels = ", ".join(f"{s:.4g}" for s in sigmas)
+        note = f"Stretched to {len(sigmas) - 1} steps, without gains: {levels}. As tuned it was:\n\n"
+    elif not is_it:
+        what = "without gains, " if tuned.gains else "as a plain schedule, "
+        note = f"Used {what}because the connected sampler is not {tuned.solver} with the options it was tuned with. As tuned it was:\n\n"
+    return sigmas, how, note + summary(tuned, words, place.name)
 
 
 def _range(words: dict[str, str], sigmas: list[float], name: str) -> tuple[Path, float]:
