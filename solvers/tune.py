@@ -175,9 +175,9 @@ def tune_schedule(
     calls = {name: _calls_of(x, *pair) for name, pair in pairs.items()}
     most = max(calls.values())
     tried = len(starts) + (len(solvers) - 1) * min(FEW, len(starts))
-    least = lowest_budget(count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers))
-    if budget is None:
-        budget = lowest_budget(count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers), ROUNDS)
+    costs = count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers)
+    least = lowest_budget(*costs)
+    budget = lowest_budget(*costs, ROUNDS) if budget is None else budget
     if budget < least:
         raise ValueError(f"budget is {budget}; {count} samples at {steps} steps need at least {least}, so raise it or give fewer samples.")
     run = _Run(denoise, x, batch, begin, State() if state is None else state, report)
@@ -185,10 +185,13 @@ def tune_schedule(
     mine, others = list(range(count - held_out)), list(range(count - held_out, count))
     ranked = run.rank(pairs, list(solvers), list(starts), mine)
     spaces = {name: Space(path, pairs[name][1], sigma_min, calls[name] if gains else 0) for name in ranked}
-    begun = [next(name for name in ranked if owner[name] == s) for s in sorted(solvers, key=lambda s: _place(ranked, owner, s))]
+    first: dict[str, str] = {}  # the best pair of each solver
+    for name in ranked:
+        first.setdefault(owner[name], name)
+    begun = list(first.values())[:SEARCHED]
     budget -= most * held_out * (CHECKED + 2)  # kept for the check
-    for place, name in enumerate(begun[:SEARCHED]):
-        share = (budget - run.state.evaluations) // (min(len(begun), SEARCHED) - place)
+    for place, name in enumerate(begun):
+        share = (budget - run.state.evaluations) // (len(begun) - place)
         run.search(name, pairs[name][0], spaces[name], mine, run.state.evaluations + share)
     # the winner by the samples of the search, also among searches of an earlier call: the held-out ones judge that one only
     losses = {
@@ -200,7 +203,7 @@ def tune_schedule(
     theta, space = np.array(run.state.searches[winner][0]), spaces[winner]
     tuned = run.tuned_errors(winner, pairs[winner][0], space, theta, others)
     # the connected solver's own best pair is among those it is held against
-    checked = dict.fromkeys([*ranked[:CHECKED], next(name for name in ranked if owner[name] == next(iter(solvers)))])
+    checked = dict.fromkeys([*ranked[:CHECKED], first[next(iter(solvers))]])
     errors = {name: run.errors_of(name, *pairs[name], others) for name in checked}
     best = min(errors, key=lambda name: np.mean(errors[name]))
     if np.mean(tuned) < np.mean(errors[best]):
@@ -208,11 +211,6 @@ def tune_schedule(
     else:
         made = list(pairs[best][1]), owner[best], (), {"tuned": errors[best], **errors}, best, False
     return Tuned(*made, run.state.evaluations, list(run.state.best))
-
-
-def _place(ranked: Sequence[str], owner: Mapping[str, str], solver: str) -> int:
-    """Where in the ranking a solver's best pair stands."""
-    return next(i for i, name in enumerate(ranked) if owner[name] == solver)
 
 
 def _label(name: str, theta: np.ndarray) -> str:
