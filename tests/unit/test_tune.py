@@ -316,6 +316,20 @@ def test_a_start_at_the_least_noise_is_not_a_dead_end():
     assert outcome.error() < 0.9 * outcome.error(outcome.known)
 
 
+def test_gains_never_cost_what_the_schedule_alone_had():
+    """They are searched after the schedule: together from the start they could lead away from what the schedule alone reaches."""
+
+    def denoise(x, sigma):
+        return np.tanh(x / (0.2 + sigma**2)) / 2
+
+    x = 14.6 * np.random.default_rng(0).standard_normal((8, 768))
+    for solver in ("auto", "ddim", "dpmpp_2m"):
+        plain, gained = (
+            tune_schedule(denoise, VE, solver, 5, x=x, sigma_max=14.6, sigma_min=0.03, gains=gains, budget=9000) for gains in (False, True)
+        )
+        assert gained.best[-1][1] <= plain.best[-1][1] * (1 + 1e-6), solver
+
+
 def test_more_budget_never_loses_what_was_found():
     """A later call with the same state chooses among all that was searched, by the samples of the search; known schedules of other names
     do not make it forget."""
