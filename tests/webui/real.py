@@ -7,7 +7,6 @@ anything, and the model is the double's. Prints one JSON object, which the doubl
 """
 
 import importlib
-import importlib.machinery
 import importlib.util
 import json
 import sys
@@ -15,6 +14,7 @@ import types
 from pathlib import Path
 
 import torch
+from standins import Anything, Opts, StandIns  # run as a script: the folder is on sys.path
 
 OWN = (
     "sd_samplers", "sd_samplers_kdiffusion", "sd_samplers_common", "sd_samplers_cfg_denoiser", "sd_samplers_timesteps",
@@ -23,53 +23,11 @@ OWN = (
 STEPS, SHAPE, SEEDS = 8, (4, 8, 8), (7, 8)
 
 
-class Anything(types.ModuleType):
-    """A module in which every name is there, and does nothing."""
-
-    __path__: list = []
-    __version__ = "0.0.0"
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        value = type(name, (), {"__init__": lambda self, *args, **more: None})
-        setattr(self, name, value)
-        return value
-
-
-class StandIns:
-    """Finds what is not the host's own, and not installed."""
-
-    def __init__(self, checkout):
-        self.forge = checkout.joinpath("backend", "modules", "k_prediction.py").is_file()
-
-    def find_spec(self, name, path=None, target=None):
-        top, _, rest = name.partition(".")
-        real = top == "modules" and (not rest or rest in OWN)
-        if real or top not in ("modules", "modules_forge", "backend", "ldm_patched", "gradio", "fastapi", "torchvision", "diffusers"):
-            return None
-        if self.forge and name in ("backend", "backend.modules", "backend.modules.k_prediction"):
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec):
-        return Anything(spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-class Opts(types.SimpleNamespace):
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return [] if name.startswith("prioritized_callbacks") else 0
-
-
 def start(kind, checkout):
     """The host's modules, ready for an extension."""
     sys.path.insert(0, str(checkout))
-    sys.meta_path.insert(0, StandIns(checkout))
+    tops = ("modules", "modules_forge", "backend", "ldm_patched", "gradio", "fastapi", "torchvision", "diffusers")
+    sys.meta_path.insert(0, StandIns(checkout, OWN, tops))
     from_double = importlib.util.spec_from_file_location("double", Path(__file__).with_name("host.py"))
     double = importlib.util.module_from_spec(from_double)
     from_double.loader.exec_module(double)
@@ -183,6 +141,22 @@ def generate(double, shared, name, scheduler, steps=STEPS, seeds=SEEDS, latent=N
     return p, out, [told.step, told.total_steps, told.steps]
 
 
+def axes(checkout, scripts):
+    """The labels that our axes have in the host's own plot, twice asked, and what one of them does to a run."""
+    path = checkout / "scripts" / "xyz_grid.py"
+    spec = importlib.util.spec_from_file_location("xyz_grid.py", path)
+    plot = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(plot)
+    scripts.scripts_data.append(types.SimpleNamespace(path=str(path), module=plot))
+    for _ in range(2):
+        importlib.import_module("modules.script_callbacks").before_ui_callback()
+    ours = {axis.label: axis for axis in plot.axis_options if axis.label.startswith("[DPM-Solver]")}
+    p = types.SimpleNamespace()
+    ours["[DPM-Solver] Solver type"].apply(p, "taylor", ["taylor"])
+    label = plot.format_value_add_label(p, ours["[DPM-Solver] Fresh noise (eta)"], 0.5)
+    return [axis.label for axis in plot.axis_options if axis.label in ours], p.dpm_solver_ext_axes, label
+
+
 def main(kind, checkout):
     host, double, shared = start(kind, Path(checkout))
     sys.modules["gradio.context"] = Anything("gradio.context")
@@ -203,6 +177,7 @@ def main(kind, checkout):
     out["unknown"] = sd.get_sampler_and_scheduler("no such sampler", "no such schedule")
     out["alias"] = sd.get_sampler_and_scheduler("k_dpmpp_2m_sde", "Automatic")
     out["script"] = module.DPMSolverExt is not None
+    out["axes"] = axes(Path(checkout), scripts)
     out["runs"] = {}
     for model in ["eps", "v", *(["const"] if kind == "forge" else [])]:
         use(kind, host, double, shared, model)

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 from dpm_solver_ext.tests.webui.host import ROOT
+from dpm_solver_ext.tests.webui.test_options import ARGUMENTS
 from dpm_solver_ext.tests.webui.test_registration import LABELS, NAMES
 from dpm_solver_ext.tests.webui.test_sampling import ADAPTIVE
+from dpm_solver_ext.tests.webui.venvs import python_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Should have t")]
 FOLDER = os.environ.get("DPM_SOLVER_EXT_HOSTS", "")
@@ -33,6 +35,47 @@ def real(request):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return request.param, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def real_ui(real, tmp_path_factory):
+    """What real_ui.py says in the gradio of that host."""
+    kind, _ = real
+    python = python_of("4.40.0" if kind == "forge" else "3.41.2")
+    done = subprocess.run(
+        [python, str(ROOT / "tests" / "webui" / "real_ui.py"), str(Path(FOLDER) / kind), str(tmp_path_factory.mktemp("host"))],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_the_hosts_own_loader_and_runner_take_the_accordion(real_ui):
+    """Samplers and schedule types cannot be added there, without torch: a sentence each, and the rest is there."""
+    assert [("samplers" in s, "schedule types" in s) for s in real_ui["said"]] == [(False, True), (True, False)] and not real_ui["reports"]
+    assert real_ui["scripts"] == ["DPM-Solver (ext)"] and real_ui["name"] == "dpm-solver (ext)"
+    assert [value for _, value in real_ui["arguments"]] == [value for _, value, _ in ARGUMENTS]
+    assert real_ui["places"] == [len(ARGUMENTS)] * 2 and real_ui["paste names"]
+    assert real_ui["processed"] == {name: value for name, value, _ in ARGUMENTS} and real_ui["cleared"] == {}
+
+
+def test_the_hosts_own_paste_brings_every_option_back(real_ui):
+    """Those that the picture names, the others as their defaults; a picture of another sampler changes nothing."""
+    defaults = {name: value for name, value, _ in ARGUMENTS}
+    assert real_ui["pasted"] == {**defaults, "solver_type": "taylor", "eta": 0.35, "statistics": "a friend, his.safetensors"}
+    assert set(real_ui["pasted other"].values()) == {"unchanged"}
+
+
+def test_the_hosts_own_saved_defaults_bring_back_values_and_what_is_shown(real_ui):
+    assert real_ui["restored eta"] == 0.25 and {"eta", "s_noise"} <= set(real_ui["restored"]) and "hint" not in real_ui["restored"]
+    assert len(real_ui["config"]) == len(ARGUMENTS), "each control is saved under a path of its own"
+
+
+def test_the_hosts_own_plot_has_an_axis_for_every_option(real):
+    _, said = real
+    labels, applied, label = said["axes"]
+    assert len(labels) == len(set(labels)) == len(ARGUMENTS)
+    assert applied == {"solver_type": "taylor"} and label == "[DPM-Solver] Fresh noise (eta): 0.5"
 
 
 def test_entries_are_added_once_after_a_reload(real):
