@@ -55,9 +55,12 @@ class Option:
             raise BadOption(f"{self.name} is {value!r}; type a number from {self.least:g} to {self.most:g}, {self.default:g} as a rule.")
         return float(value)
 
-    def acts(self, entry: Entry) -> bool:
-        """Whether a run of `entry` can depend on it; the others are hidden, not used and not in the infotext."""
+    def acts(self, entry: Entry, thresholding: object) -> bool:
+        """Whether a run of `entry` can depend on it, with this value of the option thresholding; the others are hidden, not used and not
+        in the infotext."""
         solver = entry.solver
+        if self.name in ("threshold_ratio", "threshold_max"):
+            return thresholding != "off"
         if self.name == "final_rule":
             return solver.get("method", "multistep") == "multistep"
         if self.name == "solver_type":
@@ -145,4 +148,4 @@ def options_of(p: Any, entry: Entry) -> dict[str, Any]:
     if unknown is not None:
         raise BadOption(f"{unknown} is no option of DPM-Solver (ext); its options are {', '.join(BY_NAME)}.")
     checked = {option.name: option.check(values.get(option.name, option.default)) for option in OPTIONS}
-    return {name: value for name, value in checked.items() if BY_NAME[name].acts(entry)}
+    return {name: value for name, value in checked.items() if BY_NAME[name].acts(entry, checked["thresholding"])}

@@ -14,10 +14,11 @@ SAMPLER_IDS = ("txt2img_sampling", "img2img_sampling", "hr_sampler")  # elem_ids
 HINT = "<p>Choose a sampler whose name ends in (ext); its options appear here.</p>"
 
 
-def visible(*samplers: Any) -> dict[str, bool]:
-    """{option name, "hint", "refresh": whether it is shown} when these samplers are chosen, of the first pass and of the hires fix."""
+def visible(thresholding: Any, *samplers: Any) -> dict[str, bool]:
+    """{option name, "hint", "refresh": whether it is shown} with this choice of thresholding and these samplers, of the first pass and of
+    the hires fix."""
     chosen = [ENTRY[name] for name in samplers if isinstance(name, str) and name in ENTRY]
-    acts = {option.name: any(option.acts(entry) for entry in chosen) for option in OPTIONS}
+    acts = {option.name: any(option.acts(entry, thresholding) for entry in chosen) for option in OPTIONS}
     return {"hint": not chosen, **acts, "refresh": acts["statistics"]}
 
 
@@ -46,7 +47,7 @@ def make_script(base: Any, always: Any) -> Any:
 
         def ui(self, is_img2img):
             """The controls, in the order of `OPTIONS`. Called more often than shown: the API asks for default values by it."""
-            on = visible(*(sampler.value for sampler in self.samplers))
+            on = visible("off", *(sampler.value for sampler in self.samplers))
             with gr.Accordion(TITLE, open=False, elem_id=self.elem_id("accordion")):
                 self.shown = {"hint": gr.HTML(HINT, visible=on["hint"])}
                 controls = [_control(self, option, on[option.name]) for option in OPTIONS]
@@ -60,24 +61,25 @@ def make_script(base: Any, always: Any) -> Any:
             return controls
 
         def _follow(self):
-            """Let what is shown follow the chosen samplers, also one that the host restores from its saved defaults."""
+            """Let what is shown follow the chosen samplers and thresholding, also those that the host restores from its saved defaults."""
             here = Context.root_block
             samplers = [s for s in self.samplers if here is not None and s._id in here.blocks]  # none of them, when the API asks
             shown = dict(self.shown)
+            choices = [shown["thresholding"], *samplers]
 
             def changed(*names):
                 on = visible(*names)
                 return [gr.update(visible=on[name]) for name in shown]
 
             def restored(_value):  # the host calls it with the default that it restores, before the page is made
-                on = visible(*(sampler.value for sampler in samplers))
+                on = visible(*(choice.value for choice in choices))
                 for name, component in shown.items():
                     component.visible = on[name]
 
-            for sampler in samplers:
-                sampler.change(fn=changed, inputs=samplers, outputs=list(shown.values()), show_progress="hidden")
-                if not hasattr(sampler, "init_field"):
-                    sampler.init_field = restored
+            for choice in choices if samplers else ():
+                choice.change(fn=changed, inputs=choices, outputs=list(shown.values()), show_progress="hidden")
+                if not hasattr(choice, "init_field"):
+                    choice.init_field = restored
 
         def process(self, p, *args):
             """Hand the values to the run. The host swallows errors here; `options_of` checks them where it shows them."""

@@ -88,6 +88,9 @@ def main(models):
     }  # fmt: skip
     out["accordion open"] = [c["props"]["open"] for c in config["components"] if c["type"] == "accordion"]
     out["follows"] = {name: follow(demo, script, chosen, name, "Use same sampler") for name in SAMPLERS}
+    thresholding = script.shown["thresholding"]
+    updates = answer(demo, thresholding, "change", ["dynamic_in_latent_space", SAMPLERS[1], "Use same sampler"])
+    out["follows thresholding"] = sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
     out["follows hires"] = follow(demo, script, chosen, SAMPLERS[0], SAMPLERS[2])
     Path(models, "dpm_ems").mkdir(exist_ok=True)
     Path(models, "dpm_ems", "new.safetensors").touch()
@@ -116,7 +119,7 @@ def answer(demo, component, event, values):
 
 
 def follow(demo, script, chosen, *names):
-    updates = answer(demo, chosen[0], "change", list(names))
+    updates = answer(demo, chosen[0], "change", ["off", *names])
     return sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
 
 

@@ -62,11 +62,11 @@ def test_an_option_that_is_shown_acts_and_one_that_is_hidden_does_not(host, name
             "official" if (name, option.name) == ("DPM-Solver fast (ext)", "solver_type") else OTHER[option.name]
         )  # none of its steps is even
         changed = host.generate(p, arguments(**with_it, **{option.name: value}))
-        if option.acts(entry(name)):
+        if option.acts(entry(name), with_it.get("thresholding")):
             assert not torch.equal(changed, reference), option.name
         else:
             assert torch.equal(changed, reference), option.name
-        assert (option.key in p.extra_generation_params) == option.acts(entry(name))
+        assert (option.key in p.extra_generation_params) == option.acts(entry(name), with_it.get("thresholding"))
 
 
 BAD = [
@@ -127,7 +127,7 @@ def test_a_run_without_our_script_has_the_defaults(host):
 @pytest.mark.parametrize("name", NAMES)
 def test_infotext_is_read_back_whole(host, name):
     """Written, read by the host's own grammar, completed, cast as the host casts (by the type of the control's value): the same options."""
-    changed = {k: v for k, v in OTHER.items() if table().BY_NAME[k].acts(entry(name))}
+    changed = {k: v for k, v in OTHER.items() if table().BY_NAME[k].acts(entry(name), OTHER["thresholding"])}
     p = host.processing(name, steps=6)
     host.generate(p, arguments(**changed))
     params = host.infotext(p)

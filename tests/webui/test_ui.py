@@ -10,7 +10,7 @@ from dpm_solver_ext.tests.webui.test_options import ARGUMENTS
 from dpm_solver_ext.tests.webui.venvs import ROOT, VERSIONS, python_of
 
 pytestmark = pytest.mark.slow
-ALWAYS = ["final_sigma", "threshold_max", "threshold_ratio", "thresholding"]
+ALWAYS = ["final_sigma", "thresholding"]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,11 @@ def test_only_what_applies_to_the_chosen_sampler_is_shown(page):
         "DPM-Solver-v3 (ext)": sorted([*ALWAYS, "final_rule", "solver_type", "statistics", "refresh"]),
         "DPM-Solver adaptive (ext)": sorted([*ALWAYS, "solver_type", "rtol", "atol"]),
     }
+
+
+def test_details_of_thresholding_are_shown_with_it(page):
+    with_it = sorted([*page["follows"]["DPM-Solver++ 2M (ext)"], "threshold_max", "threshold_ratio"])
+    assert page["follows thresholding"] == with_it
 
 
 def test_a_hires_sampler_of_ours_shows_its_options(page):
