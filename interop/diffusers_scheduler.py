@@ -72,10 +72,10 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
     is eta 1), `solver_order` 1…4, `solver_type` ("midpoint", "heun", "bh1", "bh2", or ours), `method`, `start`, `final_rule`,
     `corrector`, `eta`, `s_noise`, `noise_rule`, `r1`, `r2`. `preset` ("auto", "dpmpp_2m", …) goes before all that it names, without noise.
 
-    Noise levels: `schedule` ("auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential"), whose timesteps are
-    fractional where the levels lie between the model's; or None for those of `clock`, with all of diffusers' own options.
-    The others mean what they mean there. `from_config` takes the config of any diffusers scheduler; that of a singlestep, UniPC, SDE or
-    flow-match one also sets method, corrector, eta or prediction.
+    Noise levels: `schedule` ("auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential", or a published table such as
+    "ays_sdxl", for that model), whose timesteps are fractional where the levels lie between the model's; or None for those of `clock`,
+    with all of diffusers' own options. The others mean what they mean there. `from_config` takes the config of any diffusers scheduler;
+    that of a singlestep, UniPC, SDE or flow-match one also sets method, corrector, eta or prediction.
 
     Differences to diffusers, all on purpose: `start="corrected"` and `final_rule="smooth"` unless asked otherwise ("official" copies the
     papers' code, whose final rule acts below 10 steps where diffusers' `lower_order_final`, which is not read, acts below 15); third
@@ -284,6 +284,10 @@ class DPMSolverExtScheduler(SchedulerMixin, ConfigMixin):
             "karras": lambda n: schedules.karras(n, top, low),
             "exponential": lambda n: schedules.exponential(n, top, low),
         }
+        if self.config.schedule in schedules.TABLES:
+            from ..solvers.tables import table
+
+            make[self.config.schedule] = lambda n: table(self.config.schedule, n, self._path, top, low)
         levels, final = make[self.config.schedule](steps), self._final(mu)
         if len(levels) > 2 and math.isclose(levels[-2], final):
             levels = make[self.config.schedule](steps + 1)[:-1]  # its own last level is the end

@@ -11,7 +11,7 @@ from ..solvers.choices import CHOICES, FAMILY, PRESETS
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .options import DATA_STD, METHODS, V3, prepare
-from .schedules import FINAL, levels, of_model
+from .schedules import FINAL, levels, of_model, of_table
 
 SOLVERS = PRESETS | FAMILY
 
@@ -191,7 +191,9 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "papers' small images. "
                     "time_uniform: even in the model's time, the papers' choice for Stable Diffusion. time_quadratic: more steps at low "
                     "noise. "
-                    "karras, exponential: as the host's own of these names. manual: the sigmas typed below.")),
+                    "karras, exponential: as the host's own of these names. manual: the sigmas typed below. The others are published "
+                    "tables, each for the checkpoints of one model: ays_sd15, gits_sd15 for SD 1.5, ays_sdxl for SDXL (at 10 steps), "
+                    "ays_svd for SVD, oss_flux (10), oss_wan (20), oss_chroma (40). On other models they run, but gain nothing.")),
                 io.Int.Input("steps", default=12, min=1, max=10000, tooltip=(
                     "Model calls with a multistep sampler. 6 to 8 for a look, 10 to 15 for a picture, 25 to be done with it. Ignored by "
                     "manual.")),
@@ -233,6 +235,8 @@ class DPMSolverSchedulerExt(io.ComfyNode):
             if model is None
             else ", Stable Diffusion's clock, because this model has no table"
         )
+        if schedule in schedules.TABLES:
+            path, top, low, source = of_table(schedule, path if model is not None else None, top, low)
         if schedule == "manual":
             sigmas, source = schedules.manual(manual_sigmas), ""
             path.validate(sigmas)

@@ -3,9 +3,9 @@
 import torch
 
 from ..solvers import schedule
-from ..solvers.path import VE, Path
+from ..solvers.path import FLOW, VE, Path
 from ..solvers.schedule import TimeMap
-from .adapter import path_of, time_map_of
+from .adapter import path_of, tell, time_map_of
 
 FINAL = ("zero", "sigma_min")
 
@@ -31,6 +31,10 @@ def _to_zero(name: str, steps: int, path: Path, sigma_max: float, sigma_min: flo
         return schedule.karras(steps, sigma_max, sigma_min)
     if name == "exponential":
         return schedule.exponential(steps, sigma_max, sigma_min)
+    if name in schedule.TABLES:
+        from ..solvers.tables import table  # not needed until one is asked for
+
+        return table(name, steps, path, sigma_max, sigma_min)
     return schedule.auto(path, steps, sigma_max, sigma_min, time_map)
 
 
@@ -42,6 +46,24 @@ def of_model(model_sampling) -> tuple[Path, float, float, TimeMap, bool]:
     if model_sampling is None:
         return VE, clock(1.0), clock(0.0), clock, own
     return path_of(model_sampling), float(model_sampling.sigma_max), float(model_sampling.sigma_min), clock, own
+
+
+def of_table(name: str, path: Path | None, sigma_max: float, sigma_min: float) -> tuple[Path, float, float, str]:
+    """(path, sigma_max, sigma_min, where the levels come from) for a published table, for a model of this path and range, or (None) for no
+    model: then the table's own. Tells once of a model that the table cannot have been made for."""
+    from ..solvers.tables import TABLES, published
+
+    home, made_for, *_ = TABLES[name]
+    own = published(name, 0)
+    if path is None:
+        return home, own[0], own[-1], f", published for {made_for}"
+    if (path is FLOW) is not (home is FLOW):
+        kinds = ("is a flow model", "is not a flow model")
+        tell(
+            f"schedule {name} was made for {made_for}, which {kinds[home is not FLOW]}, but this model {kinds[path is not FLOW]}; its "
+            "levels are taken at the same signal-to-noise ratio and gain nothing, so choose auto."
+        )
+    return path, sigma_max, sigma_min, f", published for {made_for}"
 
 
 def handler(name: str):

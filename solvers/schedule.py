@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from .path import VE, Path
 
 TimeMap = Callable[[float], float]
-NAMES = ("auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential", "manual")
+TABLES = ("ays_sd15", "ays_sdxl", "ays_svd", "gits_sd15", "oss_flux", "oss_wan", "oss_chroma")  # published ones, in tables.py
+NAMES = ("auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential", "manual", *TABLES)
 INFINITE = 7.0  # |λ| beyond this is an infinite end: zero terminal SNR comes as sigma ≈ 4519, λ = -8.4
 
 

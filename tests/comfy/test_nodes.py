@@ -165,7 +165,7 @@ def test_sigma_range_widgets(analytic, build_node, schedule):
 
 
 @pytest.mark.parametrize("kind", ["eps", "zsnr", "edm", "sd3", "flux"])
-@pytest.mark.parametrize("schedule", ["auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential"])
+@pytest.mark.parametrize("schedule", ["auto", "logSNR", "time_uniform", "time_quadratic", "karras", "exponential", "ays_sdxl", "oss_wan"])
 def test_final_sigma(analytic, build_node, schedule, kind, models):
     """sigma_min in place of 0: as many steps, strictly falling, the last value the model's least noise level; also cut by denoise and with
     the widget sigma_min. zero is what it always was."""

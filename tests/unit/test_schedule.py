@@ -1,12 +1,13 @@
 """Step schedules: lengths, ends and order for every model range, and the grids of the official code and the hosts."""
 
+import functools
 import itertools
 import math
 import statistics
 
 import numpy as np
 import pytest
-from dpm_solver_ext.solvers import schedule
+from dpm_solver_ext.solvers import schedule, tables
 from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.tests.unit.grids import comfy_normal, flow_shift
 
@@ -49,6 +50,10 @@ MAKE = {
     "time_quadratic": lambda path, n, top, low, clock: schedule.time_uniform(n, top, low, clock, 2),
     "karras": lambda path, n, top, low, clock: schedule.karras(n, top, low),
     "exponential": lambda path, n, top, low, clock: schedule.exponential(n, top, low),
+    **{
+        name: functools.partial(lambda name, path, n, top, low, clock: tables.table(name, n, path, top, low), name)
+        for name in tables.TABLES
+    },
 }
 
 

@@ -1,0 +1,325 @@
+"""Tuned steps against the best untuned pair of ComfyUI's samplers and schedules, on the demo model.
+
+    .venv/bin/python benchmarks/tune.py [--quick] [--jobs 2] [--out benchmarks/results/tune]
+
+Error of the final state: root mean square to the converged solution, median over 24 images whose noise and classes the tuning did not have
+(it had 24 images of other classes, 8 of them for its own check). The peers are all pairs of ComfyUI's samplers with one model call a step
+and its schedules: all on 6 of the images, the best dozen of each count on all 24. Writes OUT.json (every error, versions, machine),
+OUT.md and OUT.png: pictures of 5 tuned steps beside 20 steps of dpmpp_2m + karras.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import platform
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+COUNTS = (5, 6, 8, 10)
+GUIDANCE = (3.0, 7.5)
+TARGET = {5: 0.7, 6: 0.8, 8: 0.9, 10: 1.0}
+STARTS = ("karras", "beta", "sgm_uniform", "exponential", "dpm_auto_ext")
+SAMPLES, HELD, BUDGET, SCREEN, BEST = 24, 8, 6000, 6, 12
+VARIANTS = {
+    "auto, schedule": (("auto",), False),
+    "all, schedule and gains": (("auto", "dpmpp_2m", "ddim"), True),
+    "all and DPM-Solver-v3, schedule and gains": (("auto", "ddim", "v3", "v3 order 1"), True),
+}
+
+
+@functools.cache
+def v3():
+    """benchmarks/v3.py: the demo model with its classes dealt out, and the hosts' modules."""
+    spec = importlib.util.spec_from_file_location("bench_v3", ROOT / "benchmarks" / "v3.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def demo(guidance: float):
+    """(the demo model, its converged images)."""
+    model = v3().problem(f"demo model, guidance {guidance:g}")
+    return model, model.converged()
+
+
+def schedule_of(name: str, steps: int) -> list[float]:
+    """A schedule of the host's list."""
+    _, _, comfy, _, ms = v3().tools()
+    return comfy.samplers.calculate_sigmas(ms, name, steps).double().tolist()
+
+
+def errors(end, reference) -> list[float]:
+    return (end - reference).flatten(1).double().pow(2).mean(1).sqrt().tolist()
+
+
+def median(values) -> float:
+    ordered = sorted(values)
+    n = len(ordered)
+    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+
+
+def peers(guidance: float):
+    """{count: {pair: errors of the images}} of the best dozen pairs of each count."""
+    _, defaults, comfy, _, ms = v3().tools()
+    model, reference = demo(guidance)
+    pairs = [(a, s) for a in defaults.SAMPLERS for s in comfy.samplers.SCHEDULER_NAMES if not s.endswith("_ext")]
+    labels, out = model.labels, {}
+    for count in COUNTS:
+        found = {}
+        model.labels = labels[:SCREEN]
+        for sampler, schedule in pairs:
+            end, calls = defaults.run(comfy, ms, model.denoise, model.noise[:SCREEN], sampler, schedule, count)
+            error = median(errors(end, reference[:SCREEN]))
+            if calls == count and math.isfinite(error):
+                found[sampler, schedule] = error
+        model.labels = labels
+        best = sorted(found, key=found.__getitem__)[:BEST]
+        if ("dpmpp_2m", "karras") not in best:
+            best.append(("dpmpp_2m", "karras"))
+        out[count] = {f"{a} + {s}": errors(defaults.run(comfy, ms, model.denoise, model.noise, a, s, count)[0], reference) for a, s in best}
+        end, calls = defaults.run(comfy, ms, model.denoise, model.noise, "dpm_auto_ext", "dpm_auto_ext", count)
+        assert calls == count
+        out[count]["dpm_auto_ext + dpm_auto_ext"] = errors(end, reference)
+    return out
+
+
+@functools.cache
+def statistics(guidance: float):
+    return v3().calibration(f"demo model, guidance {guidance:g}", 16, 20)[0]
+
+
+def solver(name: str, guidance: float):
+    """Options of `plan`."""
+    from dpm_solver_ext.solvers.tune import CANDIDATES
+
+    if name.startswith("v3"):
+        order = 1 if name.endswith("1") else 2
+        return {"algorithm": "dpmsolver-v3", "order": order, "corrector": "unipc", "statistics": statistics(guidance)}
+    return CANDIDATES[name]
+
+
+@functools.cache
+def kept(guidance: float):
+    """Reference ends of the tuning's samples, the same for every count and solver: made once, and counted for each as if it were not."""
+    return {}
+
+
+def begin(guidance: float):
+    """(denoise, start states, what tells the model whose turn it is)."""
+    torch, *_, ms = v3().tools()
+    model, _ = demo(guidance)
+    x = torch.randn(SAMPLES, *model.shape, generator=torch.Generator().manual_seed(77)) * float(ms.sigma_max)
+    return model, x, {"sigma_max": float(ms.sigma_max), "sigma_min": float(ms.sigma_min)}
+
+
+def paint(guidance: float, name: str, sigmas, gains):
+    """The held-out images of a tuned run."""
+    model, _ = demo(guidance)
+    from dpm_solver_ext.solvers.tune import solver_of
+
+    made = iter(gains) if gains else None
+
+    def denoise(x, sigma):
+        x0 = model.denoise(x, sigma)
+        return x0 if made is None else x0 * next(made)
+
+    return solver_of(solver(name, guidance), v3().tools()[3].VE)(denoise, model.noise * sigmas[0], list(sigmas))
+
+
+def tune(guidance: float, count: int, variant: str):
+    """One tuning: what it found, its errors on the held-out images, its cost."""
+    model, x, ends = begin(guidance)
+    from dpm_solver_ext.solvers.tune import State, tune_schedule  # by now the library has its name
+
+    names, gains = VARIANTS[variant]
+    state, started = State(reference=kept(guidance), evaluations=50 * len(kept(guidance))), time.time()
+    made = tune_schedule(
+        model.calibrated, v3().tools()[3].VE, {n: solver(n, guidance) for n in names}, count, x=x, **ends, gains=gains, budget=BUDGET,
+        held_out=HELD, known={n: schedule_of(n, count) for n in STARTS}, begin=model.begin, state=state, batch=v3().CHUNK,
+    )  # fmt: skip
+    _, reference = demo(guidance)
+    out = errors(paint(guidance, made.solver, made.sigmas, made.gains), reference)
+    about = {
+        "sigmas": made.sigmas, "gains": made.gains, "solver": made.solver, "improved": made.improved, "own check": made.error(),
+        "own known": [made.known, made.error(made.known)], "evaluations": made.evaluations, "seconds": time.time() - started,
+    }  # fmt: skip
+    return guidance, count, variant, about, out
+
+
+def optimisers(guidance: float, count: int):
+    """Mean error on the search's samples against sample-evaluations, from the same start: least squares, Nelder-Mead, a (1+1)-ES."""
+    import numpy as np
+    import scipy.optimize
+
+    model, x, ends = begin(guidance)
+    from dpm_solver_ext.solvers.tune import State, _Run, solver_of
+    from dpm_solver_ext.solvers.tune_space import Space
+
+    library = v3().tools()[3]
+    call, ids = solver_of("auto", library.VE), list(range(SAMPLES - HELD))
+    out = {}
+    for method in ("least squares", "Nelder-Mead", "(1+1)-ES"):
+        run = _Run(model.calibrated, x, v3().CHUNK, model.begin, State(reference=dict(kept(guidance))), None)
+        space = Space(library.VE, tuple(schedule_of("beta", count)), ends["sigma_min"], count)
+        curve, most = [], 3000
+        if method == "least squares":
+            run.state.best.append((0, math.inf))
+            run.search("it", call, space, ids, most)
+            curve = run.state.best[1:]
+        else:
+
+            def loss(theta, run=run, space=space, curve=curve):
+                end, _ = run.go(call, space.levels(theta), ids, space.gain(theta))
+                value = float(np.sqrt(np.square(run.residuals(end, ids)).sum(1)).mean())
+                if not curve or value < curve[-1][1]:
+                    curve.append((run.state.evaluations, value))
+                return value
+
+            trials = most // (count * len(ids))
+            if method == "Nelder-Mead":
+                simplex = np.vstack([np.zeros(space.size), 3 * np.diag(space.quotients)])
+                scipy.optimize.minimize(
+                    loss, simplex[0], method="Nelder-Mead", options={"maxfev": trials, "initial_simplex": simplex, "adaptive": True}
+                )
+            else:
+                generator, scale, best = np.random.default_rng(0), 1.0, np.zeros(space.size)
+                least = loss(best)
+                for _ in range(trials - 1):  # Rechenberg's rule of one fifth
+                    trial = best + scale * space.quotients * generator.standard_normal(space.size)
+                    value = loss(trial)
+                    if value < least:
+                        least, best, scale = value, trial, scale * 1.5
+                    else:
+                        scale *= 1.5**-0.25
+        out[method] = curve
+    return guidance, count, out
+
+
+def interpolated(guidance: float, tuned):
+    """Errors of a schedule tuned for one count and read at another."""
+    *_, library, ms = v3().tools()
+    _, reference = demo(guidance)
+    from dpm_solver_ext.solvers.tune_space import stretched
+
+    out = {}
+    for made in COUNTS:
+        about = tuned[made]
+        for count in COUNTS:
+            sigmas = stretched(about["sigmas"], count, library.VE, float(ms.sigma_min))
+            out[f"{made} {count}"] = median(errors(paint(guidance, about["solver"], sigmas, ()), reference))
+    return guidance, out
+
+
+def table(data) -> list[str]:
+    lines = []
+    for guidance in GUIDANCE:
+        key = f"{guidance:g}"
+        lines += [f"### Guidance {key}", "", "| | " + " | ".join(map(str, COUNTS)) + " |", "| --- " * (len(COUNTS) + 1) + "|"]
+        rows = data["peers"][key]
+        untuned = {c: min((median(v), k) for k, v in rows[str(c)].items() if "_ext" not in k) for c in COUNTS}
+        lines.append("| best untuned pair | " + " | ".join(f"{e:.4f} {k}" for e, k in untuned.values()) + " |")
+        for name in ("dpmpp_2m + karras", "dpm_auto_ext + dpm_auto_ext"):
+            lines.append(f"| {name} | " + " | ".join(f"{median(rows[str(c)][name]):.4f}" for c in COUNTS) + " |")
+        for variant in VARIANTS:
+            cells = [data["tuned"][key][str(c)][variant] for c in COUNTS]
+            shown = [f"{median(cell['errors']):.4f}{' ' + cell['solver'] if len(VARIANTS[variant][0]) > 1 else ''}" for cell in cells]
+            lines.append(f"| tuned: {variant} | " + " | ".join(shown) + " |")
+        for variant in VARIANTS:
+            ratio = [median(data["tuned"][key][str(c)][variant]["errors"]) / untuned[c][0] for c in COUNTS]
+            lines.append(f"| over the best untuned pair: {variant} | " + " | ".join(f"{r:.2f}" for r in ratio) + " |")
+        lines.append("| to reach | " + " | ".join(f"{TARGET[c]:.1f}" for c in COUNTS) + " |")
+        spend = [max(data["tuned"][key][str(c)][v]["evaluations"] for v in VARIANTS) for c in COUNTS]
+        lines += ["| sample-evaluations, at most | " + " | ".join(map(str, spend)) + " |", ""]
+        lines += ["A schedule tuned for one count (rows), read at another (columns), without gains:", ""]
+        lines += ["| tuned for | " + " | ".join(map(str, COUNTS)) + " |", "| --- " * (len(COUNTS) + 1) + "|"]
+        for made in COUNTS:
+            lines.append(f"| {made} | " + " | ".join(f"{data['interpolated'][key][f'{made} {c}']:.4f}" for c in COUNTS) + " |")
+        lines.append("")
+    lines += ["### Optimisers: mean error of the search's samples, auto from beta, schedule and gains", ""]
+    lines += ["| guidance, steps | method | after 1,000 | 2,000 | 3,000 sample-evaluations |", "| --- | --- | --- | --- | --- |"]
+    for name, curves in data["optimisers"].items():
+        for method, curve in curves.items():
+            at = [min((e for n, e in curve if n <= limit), default=math.nan) for limit in (1000, 2000, 3000)]
+            lines.append(f"| {name} | {method} | " + " | ".join(f"{e:.4f}" for e in at) + " |")
+    return lines
+
+
+def picture(data, file: Path) -> None:
+    """Rows: converged, dpmpp_2m + karras at 20 and at 5 steps, 5 tuned steps; eight held-out images of each guidance."""
+    from PIL import Image, ImageDraw
+
+    torch, defaults, comfy, _, ms = v3().tools()
+    size, rows, wide = 96, 4, 8
+    sheet = Image.new("RGB", (150 + wide * size, len(GUIDANCE) * (rows * size + 12)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for block, guidance in enumerate(GUIDANCE):
+        model, reference = demo(guidance)
+        cell = data["tuned"][f"{guidance:g}"]["5"]["all and DPM-Solver-v3, schedule and gains"]
+        shown = [
+            ("converged", reference),
+            ("2M karras, 20 steps", defaults.run(comfy, ms, model.denoise, model.noise, "dpmpp_2m", "karras", 20)[0]),
+            ("2M karras, 5 steps", defaults.run(comfy, ms, model.denoise, model.noise, "dpmpp_2m", "karras", 5)[0]),
+            (f"tuned, 5 steps\n({cell['solver']})", paint(guidance, cell["solver"], cell["sigmas"], cell["gains"])),
+        ]
+        for row, (name, images) in enumerate(shown):
+            top = block * (rows * size + 12) + row * size
+            draw.text((4, top + 30), f"{name}\nguidance {guidance:g}", fill="black")
+            pixels = ((images[:wide] + model.mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            for i, image in enumerate(pixels):
+                sheet.paste(Image.fromarray(image).resize((size - 4, size - 4), Image.LANCZOS), (150 + i * size, top + 2))
+    sheet.save(file)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="guidance 7.5 and 5 steps only, to see that it runs")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "tune")
+    options = parser.parse_args()
+    global COUNTS, GUIDANCE
+    if options.quick:
+        COUNTS, GUIDANCE = (5, 6), (7.5,)
+    started = time.time()
+    data = {"peers": {}, "tuned": {}, "interpolated": {}, "optimisers": {}}
+    context = multiprocessing.get_context("fork" if options.quick else "spawn")
+    with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        waiting = {g: pool.submit(peers, g) for g in GUIDANCE}
+        cells = [pool.submit(tune, g, c, v) for g in GUIDANCE for c in COUNTS for v in VARIANTS]
+        races = [pool.submit(optimisers, GUIDANCE[0], 5)]
+        for guidance, job in waiting.items():
+            data["peers"][f"{guidance:g}"] = {str(c): rows for c, rows in job.result().items()}
+        for job in cells:
+            guidance, count, variant, about, out = job.result()
+            data["tuned"].setdefault(f"{guidance:g}", {}).setdefault(str(count), {})[variant] = about | {"errors": out}
+        more = [pool.submit(interpolated, g, {c: data["tuned"][f"{g:g}"][str(c)]["auto, schedule"] for c in COUNTS}) for g in GUIDANCE]
+        for job in more:
+            guidance, out = job.result()
+            data["interpolated"][f"{guidance:g}"] = out
+        for job in races:
+            guidance, count, curves = job.result()
+            data["optimisers"][f"{guidance:g}, {count}"] = curves
+    import torch
+
+    about = {
+        "torch": torch.__version__, "comfyui": "0.3.75", "machine": platform.machine(), "seconds": round(time.time() - started),
+        "samples": SAMPLES, "budget": BUDGET,
+    }  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.with_suffix(".json").write_text(json.dumps({"about": about, **data}, indent=1) + "\n")
+    options.out.with_suffix(".md").write_text(
+        "Median rms error to the converged solution on 24 held-out images of the demo model, by `benchmarks/tune.py`.\n\n"
+        + "\n".join(table(data)) + "\n"
+    )  # fmt: skip
+    picture(data, options.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
