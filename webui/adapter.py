@@ -111,19 +111,35 @@ def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[
         options.pop("noise_rule", None)  # without noise there is no rule for it
     if values.get("statistics", NO_FILE) != NO_FILE:
         found = files.statistics(values["statistics"])
-        _warn_foreign(found, extra_args)
+        _warn_foreign(found, model, extra_args)
         # with a mask the last step ends with the prediction, where the host has put the picture that it keeps
         options["statistics"] = dataclasses.replace(found, tail="x0") if getattr(model, "mask", None) is not None else found
     return options
 
 
-def _warn_foreign(statistics: Any, extra_args: dict[str, Any]) -> None:
-    """One warning where statistics were made for another guidance than this run's."""
-    made, now = statistics.metadata.get("guidance"), extra_args.get("cond_scale")
-    if made is not None and now is not None and made != f"{float(now):g}":
+def prediction_of(wrap: Any) -> str | None:
+    """What the network predicts, in the words of a calibration; None where this host does not say. k-diffusion has a class for each."""
+    kind = getattr(getattr(wrap, "predictor", None), "prediction_type", None)
+    if kind is not None:
+        return {"epsilon": "EPS", "v_prediction": "V_PREDICTION", "const": "CONST", "edm": "EDM"}.get(kind)
+    if path_of(wrap) is FLOW:
+        return "CONST"
+    names = {c.__name__ for c in type(wrap).__mro__}
+    return "V_PREDICTION" if "CompVisVDenoiser" in names else "EPS" if "CompVisDenoiser" in names else None
+
+
+def _warn_foreign(statistics: Any, model: Any, extra_args: dict[str, Any]) -> None:
+    """One warning where statistics were made for another guidance or prediction type than this run's. Hosts describe one checkpoint in
+    different words, so the checkpoint itself is not compared."""
+    scale = extra_args.get("cond_scale")
+    now = {"guidance": None if scale is None else f"{float(scale):g}", "prediction type": prediction_of(model.inner_model)}
+    made = {name: statistics.metadata.get(name) for name in now}
+    other = [name for name in now if made[name] is not None and now[name] is not None and made[name] != now[name]]
+    if other:
+        mine, yours = (", ".join(f"{name} {words[name]}" for name in other) for words in (made, now))
         tell(
-            f"the statistics {statistics.label} were made for guidance {made}, but this run has CFG scale {float(now):g}; calibrate for "
-            "this CFG scale, or expect less of it."
+            f"the statistics {statistics.label} were made for {mine}, but this run has {yours}; calibrate for this use, or expect less "
+            "of it."
         )
 
 

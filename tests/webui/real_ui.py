@@ -15,7 +15,18 @@ from pathlib import Path
 
 from standins import Opts, StandIns  # run as a script: the folder is on sys.path
 
-OWN = ("scripts", "script_loading", "script_callbacks", "infotext_utils", "infotext_versions", "ui_loadsave", "ui_components", "util")
+OWN = (
+    "scripts",
+    "script_loading",
+    "script_callbacks",
+    "infotext_utils",
+    "infotext_versions",
+    "ui_loadsave",
+    "ui_components",
+    "util",
+    "api",
+    "api.api",
+)
 SAMPLERS = ["DPM++ 2M", "DPM-Solver++ 2M (ext)", "DPM-Solver++ 2M SDE (ext)"]
 PICTURE = """a lighthouse
 Negative prompt: fog
@@ -25,7 +36,7 @@ DPM-Solver solver type: taylor, DPM-Solver eta: 0.35, DPM-Solver statistics: "a 
 
 def start(checkout, folder):
     sys.path.insert(0, str(checkout))
-    sys.meta_path.insert(0, StandIns(checkout, OWN, ("modules", "modules_forge", "backend", "ldm_patched")))
+    sys.meta_path.insert(0, StandIns(checkout, OWN, ("modules", "modules_forge", "backend", "ldm_patched", "piexif")))
     import modules
 
     shared = modules.shared = importlib.import_module("modules.shared")
@@ -91,6 +102,36 @@ def page(runner, infotext, saved):
     return pastes[0][0], fields
 
 
+def api_answers(runner, option_class):
+    """What the host's API makes of our exception, of our controls and of an infotext."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+    from pydantic import BaseModel
+
+    api = importlib.import_module("modules.api.api")
+    app = FastAPI()
+    api.api_middleware(app)
+
+    @app.post("/sdapi/v1/txt2img")
+    def txt2img():
+        raise option_class("eta is -1; type a number from 0 to 2, 1 as a rule.")
+
+    answer = TestClient(app, raise_server_exceptions=False).post("/sdapi/v1/txt2img")
+
+    class Request(BaseModel):
+        infotext: str
+        override_settings: dict = {}
+
+    script = runner.alwayson_scripts[0]
+    found = {}
+    api.Api.apply_infotext(None, Request(infotext=PICTURE), "txt2img", script_runner=runner, mentioned_script_args=found)
+    defaults = api.Api.init_default_script_args(None, runner)
+    return {
+        "status": answer.status_code, "body": answer.json(), "defaults": defaults[script.args_from : script.args_to],
+        "from infotext": {i - script.args_from: value for i, value in found.items()},
+    }  # fmt: skip
+
+
 def main(checkout, folder):
     reports = start(Path(checkout), Path(folder))
     import gradio as gr
@@ -125,6 +166,7 @@ def main(checkout, folder):
     p.script_args = (0,) * script.args_from + (*P.script_args[1:],)
     runner.process(p)
     out["processed"], out["cleared"] = p.dpm_solver_ext, p.extra_generation_params
+    out["api"] = api_answers(runner, sys.modules["dpm_solver_ext.webui.options"].BadOption)
     saved = Path(folder) / "ui-config.json"
     page(scripts.ScriptRunner(), infotext, str(saved))
     config = json.loads(saved.read_text())

@@ -314,7 +314,34 @@ def test_statistics_of_another_guidance_are_told_once(host, calibrated, caplog):
         host.generate(host.processing(V3, cfg_scale=3.0, steps=5), arguments(statistics=calibrated))
         host.generate(host.processing(V3, cfg_scale=7.0, steps=5), arguments(statistics=calibrated))
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and "guidance 7" in said[0] and "CFG scale 3" in said[0]
+    assert len(said) == 1 and "made for guidance 7, but this run has guidance 3;" in said[0]
+
+
+def test_statistics_of_another_prediction_type_are_told(make_host, caplog, tmp_path):
+    from dpm_solver_ext.solvers.ems_calibrate import calibrate
+
+    for kind, model, name in [
+        ("a1111", "eps", "EPS"),
+        ("a1111", "v", "V_PREDICTION"),
+        ("a1111", "sd3", "CONST"),
+        ("forge", "const", "CONST"),
+    ]:
+        host = make_host(kind, model)
+        adapter = sys.modules["dpm_solver_ext.webui.adapter"]
+        assert adapter.prediction_of(host.model.wrap()) == name
+        host.close()
+    host = make_host(model="v")
+    from dpm_solver_ext.solvers.ems_file import save_ems
+    from dpm_solver_ext.solvers.path import VE
+
+    words = {"guidance": "7", "prediction type": "EPS"}
+    made = calibrate(
+        lambda x, s: x / (1 + s * s), VE, (4, 8, 8), sigma_max=14.6, sigma_min=0.03, samples=2, nodes=8, kind="channel", metadata=words
+    )
+    (tmp_path / "dpm_ems").mkdir()
+    save_ems(made, tmp_path / "dpm_ems" / "eps.safetensors")
+    host.generate(host.processing(V3, steps=5), arguments(statistics="eps.safetensors"))
+    assert "made for prediction type EPS, but this run has prediction type V_PREDICTION;" in caplog.text
 
 
 def test_statistics_of_latents_of_another_shape_are_refused_before_the_model_is_called(host, calibrated):

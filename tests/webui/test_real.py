@@ -52,7 +52,8 @@ def real_ui(real, tmp_path_factory):
 
 def test_the_hosts_own_loader_and_runner_take_the_accordion(real_ui):
     """Samplers and schedule types cannot be added there, without torch: a sentence each, and the rest is there."""
-    assert [("samplers" in s, "schedule types" in s) for s in real_ui["said"]] == [(False, True), (True, False)] and not real_ui["reports"]
+    assert [("samplers" in s, "schedule types" in s) for s in real_ui["said"]] == [(False, True), (True, False)]
+    assert [report[:9] for report in real_ui["reports"]] == ["API error"], "which is asked for below"
     assert real_ui["scripts"] == ["DPM-Solver (ext)"] and real_ui["name"] == "dpm-solver (ext)"
     assert [value for _, value in real_ui["arguments"]] == [value for _, value, _ in ARGUMENTS]
     assert real_ui["places"] == [len(ARGUMENTS)] * 2 and real_ui["paste names"]
@@ -64,6 +65,16 @@ def test_the_hosts_own_paste_brings_every_option_back(real_ui):
     defaults = {name: value for name, value, _ in ARGUMENTS}
     assert real_ui["pasted"] == {**defaults, "solver_type": "taylor", "eta": 0.35, "statistics": "a friend, his.safetensors"}
     assert set(real_ui["pasted other"].values()) == {"unchanged"}
+
+
+def test_the_hosts_own_api_answers_422_and_reads_infotext(real_ui):
+    """Only what the picture names is set; a request without arguments has the defaults."""
+    said = real_ui["api"]
+    assert said["status"] == 422 and said["body"]["errors"] == "eta is -1; type a number from 0 to 2, 1 as a rule."
+    assert said["defaults"] == [value for _, value, _ in ARGUMENTS]
+    names = [name for name, _, _ in ARGUMENTS]
+    read = {names[int(i)]: value for i, value in said["from infotext"].items() if int(i) >= 0}  # others are the host's own
+    assert read == {"solver_type": "taylor", "eta": 0.35, "statistics": "a friend, his.safetensors"}
 
 
 def test_the_hosts_own_saved_defaults_bring_back_values_and_what_is_shown(real_ui):
