@@ -288,6 +288,7 @@ def sampler_class(host):
         def forward(self, x, sigma, cond, uncond, cond_scale, s_min_uncond, image_cond):
             if host.state.interrupted or host.state.skipped:  # :155
                 raise Interrupted
+            host.condition = cond
             host.on_call(self)
             host.calls += 1
             u = self.inner_model(x, sigma, cond=uncond)
@@ -363,7 +364,7 @@ def sampler_class(host):
             if self.config.options.get("solver_type") == "heun":
                 given["solver_type"] = "heun"
             extra = {"cond": 1.0, "image_cond": None, "uncond": 0.0, "cond_scale": p.cfg_scale, "s_min_uncond": 0.0}
-            self.last_latent = x
+            self.sampler_extra_args, self.last_latent = extra, x
             self.model_wrap_cfg.steps, self.model_wrap_cfg.total_steps = steps, self.config.total_steps(steps)
             try:  # sd_samplers_common.py:265
                 return self.func(self.model_wrap_cfg, x, extra_args=extra, disable=True, callback=self.callback_state, **given)

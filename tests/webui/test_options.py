@@ -302,6 +302,13 @@ def test_a_file_that_has_changed_is_read_again(host, calibrated, tmp_path):
         files.statistics(calibrated)
 
 
+@pytest.mark.parametrize("name", ["../outside.safetensors", "..\\outside.safetensors", "of a friend/../../outside.safetensors"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(host, calibrated, tmp_path, name):
+    (tmp_path / "outside.safetensors").write_bytes((tmp_path / "dpm_ems" / calibrated).read_bytes())
+    with pytest.raises(table().BadOption, match="choose a file of models/dpm_ems from the list"):
+        host.generate(host.processing(V3), arguments(statistics=name))
+
+
 def test_a_link_out_of_the_folder_is_refused(host, calibrated, tmp_path):
     (tmp_path / "dpm_ems" / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
     (tmp_path / "outside.safetensors").write_bytes((tmp_path / "dpm_ems" / calibrated).read_bytes())

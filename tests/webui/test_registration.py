@@ -53,11 +53,12 @@ def test_a_reload_brings_new_code_and_takes_old_entries_away(make_host):
     sd.all_samplers.append(gone)
     sd.all_samplers.append(old)  # and a duplicate, however it came
     sd.all_samplers_map[gone.name] = gone
+    code = sys.modules["dpm_solver_ext.webui.samplers"]
     host.load()
+    assert sys.modules["dpm_solver_ext.webui.samplers"] is not code, "the code was not loaded anew"
     names = lists(host)[1]
     assert gone.name not in names and gone.name not in sd.all_samplers_map and names.count("UniPC (ext)") == 1
     assert sd.all_samplers_map["UniPC (ext)"] is not old
-    assert type(sd.all_samplers_map["UniPC (ext)"]) is not type(old), "the code was not loaded anew"
 
 
 def test_names_survive_another_extension_that_rebinds_forges_map(make_host):
@@ -86,6 +87,12 @@ def test_every_name_is_found_under_its_own_name(host, scheduler):
         found, schedule = sd.get_sampler_and_scheduler(name, scheduler, convert_automatic=False)
         assert found == name
         assert schedule == sys.modules["modules.sd_schedulers"].schedulers_map.get(scheduler, None).label
+
+
+def test_samplers_with_noise_are_given_the_hosts_own(host):
+    """So its settings of the noise's source act on them, too."""
+    flags = {s.name: bool(s.options.get("brownian_noise")) for s in sys.modules["modules.sd_samplers"].all_samplers}
+    assert {name: flags[name] for name in NAMES} == {name: "SDE" in name for name in NAMES}
 
 
 def test_no_alias_that_the_api_would_turn_into_another_sampler(host):

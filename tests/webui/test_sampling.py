@@ -166,7 +166,7 @@ def test_inpainting_keeps_what_the_mask_keeps(host, name):
     mask[:, :, :4] = 1
     for thresholding in ("off", "dynamic_in_latent_space"):
         p = host.processing(name, steps=8, mask=mask, nmask=1 - mask)
-        out = host.generate(p, arguments(thresholding=thresholding), latent=latent)
+        out = host.generate(p, arguments(thresholding=thresholding, threshold_max=5.0), latent=latent)
         assert float((out - latent)[..., :4].abs().max()) < 1e-5 and float((out - latent)[..., 4:].abs().max()) > 0.05
 
 
@@ -206,14 +206,16 @@ def test_a_refiner_may_put_another_model_in_place_during_a_run(host):
     conditions = []
 
     def refine(denoiser):
+        conditions.append(host.condition)
         if denoiser.step == 5:
             denoiser.model_wrap = None
-            conditions.append(denoiser.inner_model)
+            denoiser.sampler.sampler_extra_args["cond"] = 2.0
             host.model.x0 = lambda x, sigma, cond, alpha=1.0: 0 * x
 
     host.on_call = refine
     refined = host.generate(host.processing("DPM-Solver++ 2M (ext)", steps=10, cfg_scale=1.0))
-    assert conditions and float(refined.abs().max()) < 0.5 < float(plain.abs().mean()) + 0.2
+    assert conditions == [1.0] * 6 + [2.0] * 4
+    assert float(refined.abs().max()) < 0.5 < float(plain.abs().mean()) + 0.2
 
 
 def test_half_precision_latents_come_back_as_they_were(host):
@@ -292,3 +294,43 @@ def test_hires_fix_runs_twice_with_a_schedule_of_its_own(host):
     out = sampler.sample_img2img(p, first, torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)))
     assert out.isfinite().all()
     assert p.extra_generation_params["Schedule type"] == "Karras" and p.extra_generation_params["Hires schedule type"] == "DPM logSNR"
+
+
+@pytest.mark.parametrize("scheduler", ["Karras", "Uniform", "DPM auto", "DPM time uniform"])
+def test_a_run_may_end_at_the_least_noise_with_as_many_steps(host, scheduler):
+    """Where a schedule visits the model's least sigma before 0, that is its last; else the step to 0 ends there."""
+    sampler = sys.modules["modules.sd_samplers"].create_sampler("UniPC (ext)", None)
+    p, least = host.processing("UniPC (ext)", scheduler), float(host.model.wrap().sigmas[0])
+    host.process(p)
+    to_zero, longer = sampler.get_sigmas(p, 8).tolist(), sampler.get_sigmas(p, 9).tolist()
+    host.process(p, arguments(final_sigma="sigma_min"))
+    ended = sampler.get_sigmas(p, 8).tolist()
+    visits = to_zero[-2] <= least * (1 + 1e-6)
+    assert visits == (scheduler in ("Karras", "Uniform"))
+    assert ended == pytest.approx(longer[:-1] if visits else [*to_zero[:-1], least], rel=1e-6)
+    assert len(ended) == 9 and ended[-1] == pytest.approx(least, rel=1e-6)
+
+
+def test_the_adaptive_solvers_progress_ends_at_the_steps_of_the_slider(host, monkeypatch):
+    """The bar in the console is full at the end, whatever the solver needed."""
+    adapter = sys.modules["dpm_solver_ext.webui.adapter"]
+    bars = []
+
+    class Bar:
+        def __init__(self, total, disable):
+            self.total, self.n = total, 0
+            bars.append(self)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def update(self, n=1):
+            self.n += n
+
+    monkeypatch.setattr(adapter, "tqdm", Bar)
+    for name in (ADAPTIVE, "UniPC (ext)"):
+        host.generate(host.processing(name, steps=9))
+    assert [(bar.n, bar.total) for bar in bars] == [(9, 9)] * 2
