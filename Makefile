@@ -12,7 +12,7 @@ help:
 	@echo "make demo          the real ComfyUI with this pack: paints, compares, stays up at http://127.0.0.1:$(PORT) until Ctrl-C"
 	@echo "make demo ONCE=1   the same, ends by itself; pictures in demo/out"
 	@echo "make test          ruff, pyright, pytest; make test ARGS='tests/unit -k tape' for a part"
-	@echo "make clean         removes .venv, .comfy, demo/out and caches"
+	@echo "make clean         removes .venv, .comfy, .gradio, demo/out and caches"
 	@echo "PYTHON=python3.12 chooses the interpreter, PORT=8190 the demo's port"
 
 venv:
@@ -27,5 +27,5 @@ test: venv
 	@echo "pytest";  $(PY) -m pytest $(ARGS)
 
 clean:
-	rm -rf .venv .comfy demo/out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .comfy .gradio demo/out build dist .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ LAYERS = [
     {"*planner"},
     {"execute"},
     {"adaptive", "official_grid", "official_model"},
+    {"hosting"},
     {"official_run"},
     {"official", "official_v3_plan"},
     {"official_v3"},

@@ -1,0 +1,128 @@
+"""Run by test_ui.py in a venv with gradio and without torch: a page as the hosts make one, with our accordion, asked what it does.
+
+Prints one JSON object. The page is that of A modules/ui.py: a tab's own Blocks rendered into another, the sampler's choice first, then the
+scripts in a Group each; A modules/ui_loadsave.py sets saved values when all is made and calls `init_field`.
+"""
+
+import importlib.util
+import json
+import logging
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLERS = ["DPM++ 2M", "DPM-Solver++ 2M (ext)", "DPM-Solver++ 2M SDE (ext)", "DPM-Solver-v3 (ext)", "DPM-Solver adaptive (ext)"]
+
+
+class Script:
+    is_img2img = False
+    infotext_fields = paste_field_names = None
+
+    def elem_id(self, name):
+        return f"script_txt2img_dpm-solver_ext_{name}"
+
+
+def load(models):
+    """The package as scripts/dpm_solver_ext.py loads it; samplers and schedules have tests of their own, with torch."""
+    import gradio  # noqa: F401
+
+    for name in ("modules", "modules.paths", "modules.scripts"):
+        sys.modules[name] = types.ModuleType(name)
+    sys.modules["modules"].paths = sys.modules["modules.paths"]
+    sys.modules["modules"].scripts = sys.modules["modules.scripts"]
+    sys.modules["modules.paths"].models_path = models
+    spec = importlib.util.spec_from_file_location("dpm_solver_ext", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    package = sys.modules["dpm_solver_ext"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    from dpm_solver_ext.webui.ui import make_script
+
+    return make_script(Script, object())
+
+
+def page(make, saved=None, first=True):
+    """(the whole page, our script, its controls, the two choices of a sampler)."""
+    import gradio as gr
+
+    script = make()
+    with gr.Blocks() as tab:
+
+        def samplers():
+            made = [gr.Dropdown(SAMPLERS, value=SAMPLERS[0], elem_id="txt2img_sampling")]
+            made.append(gr.Dropdown(["Use same sampler", *SAMPLERS], value="Use same sampler", elem_id="hr_sampler"))
+            for component in made:
+                script.after_component(component)
+            return made
+
+        chosen = samplers() if first else None
+        with gr.Group():
+            controls = script.ui(False)
+        chosen = chosen or samplers()
+    with gr.Blocks() as demo:
+        with gr.Tabs(), gr.TabItem("txt2img"):
+            tab.render()
+    if saved:  # ui_loadsave.py:40
+        chosen[0].value = saved
+        if hasattr(chosen[0], "init_field"):
+            chosen[0].init_field(saved)
+    return demo, script, controls, chosen
+
+
+def shown(script):
+    return sorted(name for name, component in script.shown.items() if component.visible)
+
+
+def main(models):
+    import gradio as gr
+
+    make = load(models)
+    demo, script, controls, chosen = page(make)
+    config = demo.config = demo.get_config_file()
+    out = {
+        "gradio": gr.__version__, "torch": "torch" in sys.modules,
+        "labels": [c.label for c in controls], "infos": [c.info for c in controls],
+        "types": [type(c.value).__name__ for c in controls], "values": [c.value for c in controls], "at first": shown(script),
+        "choices": [[v[0] if isinstance(v, (tuple, list)) else v for v in getattr(c, "choices", None) or []] for c in controls],
+        "elem ids": [c["props"].get("elem_id") for c in config["components"] if str(c["props"].get("elem_id")).startswith("script_")],
+        "pasted": [label for _, label in script.infotext_fields], "paste names": script.paste_field_names,
+    }  # fmt: skip
+    out["accordion open"] = [c["props"]["open"] for c in config["components"] if c["type"] == "accordion"]
+    out["follows"] = {name: follow(demo, script, chosen, name, "Use same sampler") for name in SAMPLERS}
+    thresholding = script.shown["thresholding"]
+    updates = answer(demo, thresholding, "change", ["dynamic_in_latent_space", SAMPLERS[1], "Use same sampler"])
+    out["follows thresholding"] = sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
+    out["follows hires"] = follow(demo, script, chosen, SAMPLERS[0], SAMPLERS[2])
+    Path(models, "dpm_ems").mkdir(exist_ok=True)
+    Path(models, "dpm_ems", "new.safetensors").touch()
+    out["refreshed"] = answer(demo, script.shown["refresh"], "click", [])[0]["choices"]
+    with gr.Blocks():  # the API asks for the controls twice more, outside the page
+        again = [c.value for c in script.ui(False)]
+        script.ui(False)
+    out["again"] = again == out["values"]
+    out["restored"] = shown(page(make, saved=SAMPLERS[2])[1])
+    late, other, _, chosen = page(make, first=False)
+    late.config = late.get_config_file()
+    out["late"] = follow(late, other, chosen[:1], SAMPLERS[2])
+    sys.stdout.write(json.dumps(out))
+
+
+def answer(demo, component, event, values):
+    """What the server answers to an event of the page. gradio 3 lists functions by place, gradio 4 by number."""
+    for place, dependency in enumerate(demo.config["dependencies"]):
+        new = "trigger" not in dependency
+        if [component._id, event] in (
+            [list(t) for t in dependency["targets"]] if new else [[t, dependency["trigger"]] for t in dependency["targets"]]
+        ):
+            found = demo.fns[dependency["id"] if new else place].fn(*values)
+            return found if isinstance(found, list) else [found]
+    raise LookupError(f"{component} has no {event}")
+
+
+def follow(demo, script, chosen, *names):
+    updates = answer(demo, chosen[0], "change", ["off", *names])
+    return sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    main(sys.argv[1])

@@ -1,0 +1,50 @@
+"""A1111, Forge and reForge: our samplers and schedule types in their lists, and an accordion with their options.
+
+`scripts/dpm_solver_ext.py` loads the package under the name `dpm_solver_ext` and calls `install`. Modules of the host (`modules.…`) are
+imported inside functions: each part stands by itself, so that a host that has moved takes away one part and not all.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger("dpm_solver_ext")
+
+
+def attempt(what: str, do: Callable[[], Any]) -> Any:
+    """`do()`; where it fails, one sentence in the log, and None."""
+    try:
+        return do()
+    except Exception as error:  # whatever a host has become
+        log.error(
+            "DPM-Solver (ext): %s cannot be added to this WebUI (%s: %s); the rest works, and an update of this extension may help.",
+            what, type(error).__name__, error,
+        )  # fmt: skip
+        return None
+
+
+def install(version: str) -> Any:
+    """Add all that we have to the host that runs this. Returns our script's class for the host to find, or None."""
+    from . import samplers, schedules
+
+    attempt("the schedule types", schedules.register)  # before the samplers, whose "Automatic" may mean one of them
+    attempt("the samplers", lambda: samplers.register(version))
+    attempt("what is read from infotext", _callbacks)
+    return attempt("the accordion", _script)
+
+
+def _callbacks() -> None:
+    from modules import script_callbacks  # the host's
+
+    from . import infotext, xyz
+
+    script_callbacks.on_infotext_pasted(infotext.complete)
+    script_callbacks.on_before_ui(lambda: attempt("the axes of the X/Y/Z plot", xyz.register))
+
+
+def _script() -> Any:
+    from modules import scripts
+
+    from .ui import make_script
+
+    return make_script(scripts.Script, scripts.AlwaysVisible)

@@ -1,0 +1,171 @@
+"""From the WebUI's sampler call (k-diffusion's convention) to a planned tape, or to the adaptive solver, and back."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..solvers.arrays import widened
+from ..solvers.hosting import adapt, planned, tell
+from ..solvers.path import FLOW, ULPS, VE, Path
+from ..solvers.schedule import TimeMap, sd_time_map, table_map
+from . import files
+from .entries import Entry
+from .options import NO_FILE, BadOption
+
+PLANNED = ("final_rule", "solver_type", "eta", "s_noise")  # options that `plan` has under the same name
+
+
+def path_of(wrap: Any) -> Path:
+    """Rectified flow or variance-exploding, of the host's denoiser (`CFGDenoiser.inner_model`).
+
+    Forge tells: its predictor's prediction_type is "const" for flow. Elsewhere the table of sigmas does: a flow model's ends at 1 (SD3 in
+    A1111 and reForge), a variance-exploding one's at 14.6, 80 or 4519.
+    """
+    kind = getattr(getattr(wrap, "predictor", None), "prediction_type", None)
+    if kind is not None:
+        return FLOW if kind == "const" else VE
+    return FLOW if float(wrap.sigmas[-1]) <= 1 + ULPS else VE
+
+
+def time_map_of(wrap: Any) -> TimeMap:
+    """The model's clock from its table of sigmas, log-linear (flow: linear) in between; Stable Diffusion's for a table of one."""
+    table = wrap.sigmas
+    return table_map(table.tolist(), log=path_of(wrap) is not FLOW) if len(table) > 1 else sd_time_map()
+
+
+@torch.no_grad()
+def run(
+    entry: Entry, values: dict[str, Any], model, x, sigmas, extra_args=None, callback=None, disable=None, noise=None, seeds=None
+) -> Any:
+    """Run the solver of `entry` with checked option `values` (`options.options_of`).
+
+    `model(x, sigma, **extra_args)`, the host's CFGDenoiser, returns the data prediction after guidance; x (batch, ...) is in the host's
+    scaling, `sigmas` (steps + 1,) falls. `noise(sigma, sigma_next)` is the host's noise_sampler; without it items draw from `seeds`, one
+    each, so that a batch's pictures are the single ones. `callback` is called once a step, as k-diffusion does.
+
+    BadOption, one sentence, before the first model call. What the model raises goes through: the host interrupts and skips by that, and
+    its refiner puts another model behind `model` in the middle of a run, so nothing of the model is kept.
+    """
+    if len(sigmas) < 2:
+        return x
+    called = False
+
+    def seen(state, sigma, **arguments):
+        nonlocal called
+        called = True
+        return model(state, sigma, **arguments)
+
+    try:
+        return _run(entry, values, model, seen, x, sigmas, {} if extra_args is None else extra_args, callback, disable, noise, seeds)
+    except ValueError as error:
+        if called or isinstance(error, BadOption):
+            raise
+        raise BadOption(str(error)) from error
+
+
+def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, noise, seeds) -> Any:
+    """`run`; `call` is `model`, counted."""
+    levels, wrap = tuple(sigmas.tolist()), model.inner_model
+    path, project = path_of(wrap), _project(model, values)
+    path.validate(levels)
+    tape = None if entry.adaptive else planned(path, levels, _options(entry, values, model, extra_args))
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("The latent holds NaN or infinite values; a VAE in half precision is the usual cause, so try --no-half-vae.")
+    batch = x.new_ones([x.shape[0]], dtype=torch.float32)
+
+    def denoise(state, sigma):
+        return call(state, batch * sigma, **extra_args)
+
+    def show(step, sigma, state, x0):
+        if callback is not None:
+            sigma = torch.as_tensor(sigma)
+            callback({"x": state, "i": step, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+
+    with tqdm(total=len(levels) - 1, disable=disable) as bar:
+        if tape is None:
+            options = {
+                **{k: v for k, v in entry.solver.items() if k != "method"},
+                **{k: values[k] for k in ("solver_type", "rtol", "atol")},
+            }
+            least = float(wrap.sigmas[0])
+            return adapt(path, denoise, x, levels, least, project=project, show=show, advance=bar.update, **options)
+
+        def mark(step, state, x0):
+            show(step, sigmas[step], state, x0)
+            bar.update()
+
+        from ..solvers.execute import execute  # what only a run needs is imported by it, not when the host starts
+        from ..solvers.tape import Noise
+
+        draw = _noise(x, levels, noise, seeds) if any(isinstance(record, Noise) for record in tape.records) else None
+        return execute(tape, denoise, x, mark=mark, project=project, noise=draw)
+
+
+def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[str, Any]) -> dict[str, Any]:
+    """The options of `plan`."""
+    options = {**entry.solver, **{name: values[name] for name in PLANNED if name in values}}
+    if not options.get("eta"):
+        options.pop("noise_rule", None)  # without noise there is no rule for it
+    if values.get("statistics", NO_FILE) != NO_FILE:
+        found = files.statistics(values["statistics"])
+        _warn_foreign(found, model, extra_args)
+        # with a mask the last step ends with the prediction, where the host has put the picture that it keeps
+        options["statistics"] = dataclasses.replace(found, tail="x0") if getattr(model, "mask", None) is not None else found
+    return options
+
+
+def prediction_of(wrap: Any) -> str | None:
+    """What the network predicts, in the words of a calibration; None where this host does not say. k-diffusion has a class for each."""
+    kind = getattr(getattr(wrap, "predictor", None), "prediction_type", None)
+    if kind is not None:
+        return {"epsilon": "EPS", "v_prediction": "V_PREDICTION", "const": "CONST", "edm": "EDM"}.get(kind)
+    if path_of(wrap) is FLOW:
+        return "CONST"
+    names = {c.__name__ for c in type(wrap).__mro__}
+    return "V_PREDICTION" if "CompVisVDenoiser" in names else "EPS" if "CompVisDenoiser" in names else None
+
+
+def _warn_foreign(statistics: Any, model: Any, extra_args: dict[str, Any]) -> None:
+    """One warning where statistics were made for another guidance or prediction type than this run's. Hosts describe one checkpoint in
+    different words, so the checkpoint itself is not compared."""
+    scale = extra_args.get("cond_scale")
+    now = {"guidance": None if scale is None else f"{float(scale):g}", "prediction type": prediction_of(model.inner_model)}
+    made = {name: statistics.metadata.get(name) for name in now}
+    other = [name for name in now if made[name] is not None and now[name] is not None and made[name] != now[name]]
+    if other:
+        mine, yours = (", ".join(f"{name} {words[name]}" for name in other) for words in (made, now))
+        tell(
+            f"the statistics {statistics.label} were made for {mine}, but this run has {yours}; calibrate for this use, or expect less "
+            "of it."
+        )
+
+
+def _noise(x: Any, levels: Sequence[float], given: Any, seeds: Sequence[int] | None) -> Callable[[float, float], Any]:
+    """Unit noise of an interval for a state like x: from the host's noise_sampler, or a Brownian path of each item's own."""
+    if given is None:
+        from ..solvers.noise import brownian
+
+        return brownian(widened(x), levels, list(seeds) if seeds is not None and len(seeds) == x.shape[0] else None)
+
+    def draw(sigma_from: float, sigma_to: float) -> torch.Tensor:
+        return given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
+
+    return draw
+
+
+def _project(model: Any, values: dict[str, Any]) -> Callable[[Any, float], Any] | None:
+    """The thresholding hook; None for "off". Where the mask keeps the picture it does not act."""
+    if values["thresholding"] == "off":
+        return None
+    from ..solvers.threshold import make_project
+
+    threshold = make_project(values["threshold_ratio"], values["threshold_max"])
+
+    def project(x0: torch.Tensor, sigma: float) -> torch.Tensor:
+        new, made_anew = threshold(x0, sigma), getattr(model, "nmask", None)
+        return new if made_anew is None else x0.lerp(new, made_anew.to(x0))
+
+    return project
