@@ -153,14 +153,15 @@ def optimisers(guidance: float, count: int):
 
     model, x, ends = begin(guidance)
     from dpm_solver_ext.solvers.schedule import auto, sd_time_map
-    from dpm_solver_ext.solvers.tune import State, _Run, solver_of
+    from dpm_solver_ext.solvers.tune import State, solver_of
+    from dpm_solver_ext.solvers.tune_run import Runs
     from dpm_solver_ext.solvers.tune_space import Space
 
     library = v3().tools()[3]
     call, ids = solver_of("auto", library.VE), list(range(SAMPLES - HELD))
     out = {}
     for method in ("least squares", "Nelder-Mead", "(1+1)-ES"):
-        run = _Run(model.calibrated, x, v3().CHUNK, model.begin, State(reference=kept(guidance)), None)
+        run = Runs(model.calibrated, x, v3().CHUNK, model.begin, State(reference=kept(guidance)), None)
         run.find_reference(call, auto(library.VE, 50, ends["sigma_max"], ends["sigma_min"], sd_time_map()))
         run.state.evaluations = 0
         space = Space(library.VE, tuple(schedule_of("beta", count)), ends["sigma_min"], count)

@@ -18,8 +18,9 @@ from tqdm.auto import tqdm
 
 from ..solvers.choices import PRESETS
 from ..solvers.tables import table
-from ..solvers.tune import FEW, PICKS, ROUNDS, State, Tuned, lowest_budget, tune_schedule
+from ..solvers.tune import ROUNDS, State, Tuned, lowest_budget, tune_schedule
 from ..solvers.tune_file import load_state, load_tuned, save_state, save_tuned
+from ..solvers.tune_run import FEW, PICKS
 from . import adapter, ems_files
 from .ems_model import code_of, describe, differences
 from .ems_run import _batch

@@ -9,22 +9,20 @@ worse on the held-out samples than the best known schedule tried there: else it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .arrays import namespace, on_host, widened, without_gradients
+from .arrays import namespace, widened
 from .choices import CHOICES, FAMILY, PRESETS, check_options
 from .execute import execute
 from .path import Path
 from .presets import plan
 from .schedule import TimeMap, auto, karras, log_snr, sd_time_map, time_uniform
-from .tune_fit import descend
+from .tune_run import CHECKED, FEW, SEARCHED, Runs, Solver, State, calls_of, lowest_budget
 from .tune_space import Space, start_levels
 
-Solver = Callable[[Callable[[Any, float], Any], Any, list[float]], Any]
-PICKS = 65_536  # of a latent's values take part in the fit: all of them up to 128 x 128 x 4
 CANDIDATES: dict[str, dict[str, object]] = {
     "auto": PRESETS["auto"],
     "dpmpp_2m": PRESETS["dpmpp_2m"],
@@ -32,25 +30,6 @@ CANDIDATES: dict[str, dict[str, object]] = {
 }
 OPTIONS = {*CHOICES, "eta", "s_noise", "r1", "r2", "statistics", "corrector_range"}  # of plan
 ROUNDS = 4  # of search, each with a fresh Jacobian, that a tuning may cost by default
-SEARCHED = 2  # solvers at most, from their best known schedules
-CHECKED = 3  # known schedules that the held-out samples are spent on
-FEW = 3  # known schedules that solvers beside the first are tried with
-FIRST = 4  # samples on which all known schedules are tried; the better half goes on to the others
-
-
-@dataclass
-class State:
-    """What a tuning has measured so far, in place: given again to the same tuning, nothing of it is paid twice but the round it was in.
-
-    `reference`: {sample: (m,) float32, values of its reference end}; `errors`: {solver | schedule | sample: error}; `searches`: {solver |
-    schedule: (θ, whether it came to its end)}; `best`: the running best (evaluations spent, mean error on the samples of the search).
-    """
-
-    reference: dict[int, np.ndarray] = field(default_factory=dict)
-    errors: dict[str, float] = field(default_factory=dict)
-    searches: dict[str, tuple[list[float], bool]] = field(default_factory=dict)
-    best: list[tuple[int, float]] = field(default_factory=list)
-    evaluations: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,15 +151,15 @@ def tune_schedule(
     fine, fine_levels = reference or solver_of("auto", path), auto(path, reference_steps, sigma_max, sigma_min, clock)
     pairs = {f"{s} + {k}": (solvers[s], starts[k]) for s in solvers for k in starts}
     owner = {f"{s} + {k}": s for s in solvers for k in starts}
-    calls = {name: _calls_of(x, *pair) for name, pair in pairs.items()}
+    calls = {name: calls_of(x, *pair) for name, pair in pairs.items()}
     most = max(calls.values())
     tried = len(starts) + (len(solvers) - 1) * min(FEW, len(starts))
-    costs = count, held_out, tried, most, _calls_of(x, fine, fine_levels), gains, len(solvers)
+    costs = count, held_out, tried, most, calls_of(x, fine, fine_levels), gains, len(solvers)
     least = lowest_budget(*costs)
     budget = lowest_budget(*costs, ROUNDS) if budget is None else budget
     if budget < least:
         raise ValueError(f"budget is {budget}; {count} samples at {steps} steps need at least {least}, so raise it or give fewer samples.")
-    run = _Run(denoise, x, batch, begin, State() if state is None else state, report)
+    run = Runs(denoise, x, batch, begin, State() if state is None else state, report)
     run.find_reference(fine, fine_levels)
     mine, others = list(range(count - held_out)), list(range(count - held_out, count))
     ranked = run.rank(pairs, list(solvers), list(starts), mine)
@@ -213,22 +192,6 @@ def tune_schedule(
     return Tuned(*made, run.state.evaluations, list(run.state.best))
 
 
-def _label(name: str, theta: np.ndarray) -> str:
-    """The name of a tuned pair's errors."""
-    return f"{name} tuned {theta.round(9).tolist()}"
-
-
-def lowest_budget(
-    samples: int, held_out: int, pairs: int, calls: int, reference_calls: int, gains: bool, solvers: int = 1, rounds: int = 1
-) -> int:
-    """Sample-evaluations of a tuning with `rounds` rounds of search, for `calls` model calls a run of each of the pairs of a solver and a
-    known schedule."""
-    tuned, searches = samples - held_out, min(solvers, SEARCHED)
-    screening = calls * (pairs * min(FIRST, tuned) + (pairs + 1) // 2 * max(0, tuned - FIRST))
-    one_round = tuned * calls * (2 + (calls - 1) * (1 + gains) // 2)
-    return samples * reference_calls + screening + searches * rounds * one_round + calls * held_out * (CHECKED + 2)
-
-
 def _named(solver: Mapping[str, Any] | str | Solver) -> dict[str, Any]:
     """{name: what `solver_of` takes} of what `tune_schedule` takes."""
     if isinstance(solver, str):
@@ -236,188 +199,3 @@ def _named(solver: Mapping[str, Any] | str | Solver) -> dict[str, Any]:
     if isinstance(solver, Mapping) and solver and not OPTIONS.intersection(solver):
         return dict(solver)
     return {"solver": solver}
-
-
-def _rows(x: Any, ids: Sequence[int]) -> Any:
-    """These samples of x, as a copy: a function that works in place does not spoil x."""
-    return x[np.asarray(ids)]
-
-
-def _calls_of(x: Any, solver: Solver, sigmas: Sequence[float]) -> int:
-    """How many model calls a run makes, counted without the model; what cannot be run is told here, before anything is paid."""
-    count = 0
-
-    def nothing(state: Any, sigma: float) -> Any:
-        nonlocal count
-        count += 1
-        return 0 * state
-
-    solver(nothing, _rows(x, [0]), list(sigmas))
-    return count
-
-
-class _Spent(Exception):
-    """The search may pay no more."""
-
-
-class _Run:
-    """Runs of solvers on numbered samples, with all that they cost counted and kept in the state."""
-
-    def __init__(self, denoise, x, batch, begin, state, report):
-        self.denoise, self.x, self.batch, self.begin, self.state, self.report = denoise, x, batch, begin, state, report
-        size = int(np.prod(x.shape[1:]))
-        # the same places in every sample, at random: an even stride would see one phase of a pattern only
-        if any(len(a) != min(size, PICKS) for a in state.reference.values()):
-            raise ValueError(f"state is of samples of another size than the {size} values here; give that of this very tuning, or none.")
-        self.limit: int | None = None
-        self.picks = None if size <= PICKS else np.sort(np.random.default_rng(0).choice(size, PICKS, replace=False))
-        self.last: list[int] = []
-
-    def values(self, end: Any) -> np.ndarray:
-        """(b, m) float32 of end states."""
-        flat = on_host(end, "The end state").reshape(len(end), -1)
-        return np.ascontiguousarray(flat if self.picks is None else flat[:, self.picks], dtype=np.float32)
-
-    def go(self, solver: Solver, sigmas: list[float], ids: list[int], gains: Sequence[float] = (), near: Any = None) -> tuple[Any, Any]:
-        """(end values (b, m), the log of the calls), in chunks of `batch`.
-
-        `near`: the log of another run, or []; calls at the same state as there are not made. None: there is no log, and the memory that it
-        takes is not needed. Logged arrays are copies: a solver of the user's may work in place on what it is given.
-        """
-        ends, logs = [], []
-        for at in range(0, len(ids), self.batch):
-            chunk = ids[at : at + self.batch]
-            log: list[tuple[Any, float, Any]] = []
-            old = list(near[len(logs)]) if near else []
-            place = [0]
-
-            def model(state: Any, sigma: float, chunk=chunk, log=log, old=old, place=place) -> Any:
-                i = place[0]
-                place[0] += 1
-                if i < len(old) and old[i][1] == sigma and bool((old[i][0] == state).all()):
-                    x0 = old[i][2]
-                else:
-                    old.clear()
-                    x0 = self.call(chunk, state, sigma)
-                if near is not None:
-                    log.append((1 * state, sigma, 1 * x0))
-                return gains[i] * x0 if i < len(gains) else 1 * x0
-
-            ends.append(self.values(solver(model, _rows(self.x, chunk), sigmas)))
-            logs.append(log)
-        return np.concatenate(ends), logs
-
-    def call(self, ids: list[int], state: Any, sigma: float) -> Any:
-        """One model call. `_Spent` in its place where it would go beyond the limit."""
-        if self.limit is not None and self.state.evaluations + len(ids) > self.limit:
-            raise _Spent
-        if self.begin is not None and ids != self.last:
-            self.begin(list(ids))
-        self.last = ids
-        with without_gradients(state):  # the log would keep their graphs
-            x0 = self.denoise(state, sigma)
-        self.state.evaluations += len(ids)
-        if self.report is not None:
-            self.report(self.state)
-        return x0
-
-    def find_reference(self, solver: Solver, sigmas: list[float]) -> None:
-        """The end states of all samples."""
-        missing = [i for i in range(len(self.x)) if i not in self.state.reference]
-        for at in range(0, len(missing), self.batch):
-            ids = missing[at : at + self.batch]
-            end, _ = self.go(solver, sigmas, ids)
-            if not np.isfinite(end).all():
-                raise ValueError("The reference run came out with NaN or infinite values; check the model, or take a wider precision.")
-            self.state.reference.update(zip(ids, end, strict=True))
-
-    def residuals(self, end: np.ndarray, ids: list[int]) -> np.ndarray:
-        """(b, m), scaled to root mean squares; a run that blew up counts as far away."""
-        r = (end - np.stack([self.state.reference[i] for i in ids])) / np.float32(np.sqrt(end.shape[1]))
-        return np.nan_to_num(np.clip(r, -1e6, 1e6), nan=1e6)
-
-    def errors_of(self, name: str, solver: Solver, sigmas: Sequence[float], ids: list[int], gains: Sequence[float] = ()) -> list[float]:
-        """The errors of samples, from the state where it has them."""
-        missing = [i for i in ids if f"{name} | {i}" not in self.state.errors]
-        for at in range(0, len(missing), self.batch):
-            chunk = missing[at : at + self.batch]
-            end, _ = self.go(solver, list(sigmas), chunk, gains)
-            sizes = np.sqrt(np.square(self.residuals(end, chunk), dtype=np.float64).sum(1))
-            self.state.errors.update({f"{name} | {i}": float(e) for i, e in zip(chunk, sizes, strict=True)})
-        return [self.state.errors[f"{name} | {i}"] for i in ids]
-
-    def tuned_errors(self, name: str, solver: Solver, space: Space, theta: np.ndarray, ids: list[int]) -> list[float]:
-        """The errors of samples at θ of the search that began at the pair `name`."""
-        if not theta.any():
-            return self.errors_of(name, solver, space.sigmas, ids)
-        return self.errors_of(_label(name, theta), solver, space.levels(theta), ids, space.gain(theta))
-
-    def rank(self, pairs: Mapping[str, tuple[Solver, Sequence[float]]], solvers: list[str], known: list[str], ids: list[int]) -> list[str]:
-        """Names of pairs, best first. On the first samples: the first solver with all known schedules, the others with the few that suited
-        it best; the better half on all samples."""
-
-        def mean(name: str, on: list[int]) -> float:
-            return float(np.mean(self.errors_of(name, *pairs[name], on)))
-
-        means = {f"{solvers[0]} + {k}": mean(f"{solvers[0]} + {k}", ids[:FIRST]) for k in known}
-        few = sorted(known, key=lambda k: means[f"{solvers[0]} + {k}"])[:FEW]
-        means |= {f"{s} + {k}": mean(f"{s} + {k}", ids[:FIRST]) for s in solvers[1:] for k in few}
-        order = sorted(means, key=means.__getitem__)
-        half = order[: (len(order) + 1) // 2]
-        means = {name: mean(name, ids) for name in half}
-        order = sorted(half, key=means.__getitem__) + order[len(half) :]
-        if not self.state.best:
-            self.state.best.append((self.state.evaluations, means[order[0]]))
-        return order
-
-    def search(self, name: str, solver: Solver, space: Space, ids: list[int], most: int) -> np.ndarray:
-        """The best θ of `space`, from where an earlier search of this name stopped, before `most` evaluations are spent in all."""
-        old, ended = self.state.searches.get(name, ([0.0] * space.size, False))
-        if len(old) != space.size:  # of a state that was not made by this search
-            old, ended = [0.0] * space.size, False
-        theta = np.array(old)
-        if ended:
-            return theta
-        before, run_cost, self.limit = self.state.evaluations, [0], most
-        last: list[np.ndarray] = []
-
-        def residuals(at: np.ndarray, near: Any) -> tuple[np.ndarray, Any]:
-            end, log = self.go(solver, space.levels(at), ids, space.gain(at), near or [])
-            run_cost[0] = run_cost[0] or self.state.evaluations - before
-            last[:] = [self.residuals(end, ids)]
-            return last[0], log
-
-        def afford(runs: float) -> bool:
-            return self.state.evaluations + runs * run_cost[0] <= most
-
-        def accepted(at: np.ndarray, loss: float) -> None:
-            self.state.searches[name] = at.tolist(), False
-            sizes = np.sqrt(np.square(last[0], dtype=np.float64).sum(1))
-            self.state.errors.update({f"{_label(name, at)} | {i}": float(e) for i, e in zip(ids, sizes, strict=True)})
-            if loss < self.state.best[-1][1]:
-                self.state.best.append((self.state.evaluations, loss))
-
-        def phase(theta: np.ndarray, count: int) -> tuple[np.ndarray, bool]:
-            """From θ, with its first `count` parameters."""
-
-            def full(at: np.ndarray) -> np.ndarray:
-                return np.concatenate([at, theta[count:]])
-
-            at, ended = descend(
-                lambda at, near: residuals(full(at), near), theta[:count], space.quotients[:count], afford=afford,
-                accepted=lambda at, loss: accepted(full(at), loss), signed=lambda at: space.signed(full(at))[:count],
-                settled=lambda at: space.settled(full(at))[:count], bound=lambda at: space.bound(full(at), count),
-            )  # fmt: skip
-            return full(at), ended
-
-        try:
-            # the schedule first: gains alone make up for much that it could mend, and then it stays where it is
-            if space.gains and not theta[space.gaps :].any():
-                theta, ended = phase(theta, space.gaps)
-            theta, ended = phase(theta, space.size)
-        except _Spent:
-            theta, ended = np.array(self.state.searches.get(name, (theta,))[0]), False
-        finally:
-            self.limit = None
-        self.state.searches[name] = theta.tolist(), ended
-        return theta

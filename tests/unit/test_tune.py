@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 import torch
-from dpm_solver_ext.solvers import tune
+from dpm_solver_ext.solvers import tune, tune_run
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.solvers.presets import plan
@@ -187,8 +187,8 @@ def test_any_batch_gives_the_same():
 def test_calls_that_are_known_are_not_made_and_change_nothing(monkeypatch):
     """The runs around a point begin alike: without their memory the outcome is the same, bit for bit, and dearer."""
     saved = tuned(Counted(), gains=True)
-    go = tune._Run.go
-    monkeypatch.setattr(tune._Run, "go", lambda self, solver, sigmas, ids, gains=(), near=None: go(self, solver, sigmas, ids, gains))
+    go = tune_run.Runs.go
+    monkeypatch.setattr(tune_run.Runs, "go", lambda self, solver, sigmas, ids, gains=(), near=None: go(self, solver, sigmas, ids, gains))
     paid = tuned(Counted(), gains=True)
     assert paid.sigmas == saved.sigmas and paid.held_out == saved.held_out and paid.gains == saved.gains
     assert paid.evaluations > 1.2 * saved.evaluations
@@ -197,7 +197,7 @@ def test_calls_that_are_known_are_not_made_and_change_nothing(monkeypatch):
 def test_a_memory_of_another_run_is_not_used():
     """`near` is asked by state and sigma: from the first call that differs, all are made."""
     model = Counted()
-    run = tune._Run(model, noise(3), 2, None, State(), None)
+    run = tune_run.Runs(model, noise(3), 2, None, State(), None)
     solver, sigmas = solver_of("dpmpp_2m", VE), karras(5, *RANGE["ve"])
     end, log = run.go(solver, sigmas, [0, 1, 2], near=[])
     for other, gains, made in ((sigmas, (), 0), ([*sigmas[:3], 1.0, *sigmas[4:]], (), 2), (sigmas, (1.0, 0.9), 3), (sigmas, (), 0)):
@@ -348,7 +348,7 @@ def test_without_a_budget_it_takes_what_a_thorough_search_needs():
 
 def test_large_latents_are_seen_in_part(monkeypatch):
     """Beyond PICKS values the fit sees some of each sample, the same of all; the outcome is nearly that of all."""
-    monkeypatch.setattr(tune, "PICKS", 64)
+    monkeypatch.setattr(tune_run, "PICKS", 64)
     state = State()
     outcome = tuned(Counted(), state=state, samples=24)
     assert {a.shape for a in state.reference.values()} == {(64,)} and outcome.improved

@@ -9,8 +9,9 @@ import pickle
 import numpy as np
 import pytest
 from dpm_solver_ext.solvers import tune_file
-from dpm_solver_ext.solvers.tune import PICKS, State, Tuned
+from dpm_solver_ext.solvers.tune import State, Tuned
 from dpm_solver_ext.solvers.tune_file import load_state, load_tuned, save_state, save_tuned
+from dpm_solver_ext.solvers.tune_run import PICKS
 from hypothesis import given
 from hypothesis import strategies as st
 
