@@ -35,7 +35,7 @@ class State:
     evaluations: int = 0
 
 
-def _label(name: str, theta: np.ndarray) -> str:
+def label(name: str, theta: np.ndarray) -> str:
     """The name of a tuned pair's errors."""
     return f"{name} tuned {theta.round(9).tolist()}"
 
@@ -163,7 +163,7 @@ class Runs:
         """The errors of samples at θ of the search that began at the pair `name`."""
         if not theta.any():
             return self.errors_of(name, solver, space.sigmas, ids)
-        return self.errors_of(_label(name, theta), solver, space.levels(theta), ids, space.gain(theta))
+        return self.errors_of(label(name, theta), solver, space.levels(theta), ids, space.gain(theta))
 
     def rank(self, pairs: Mapping[str, tuple[Solver, Sequence[float]]], solvers: list[str], known: list[str], ids: list[int]) -> list[str]:
         """Names of pairs, best first. On the first samples: the first solver with all known schedules, the others with the few that suited
@@ -206,7 +206,7 @@ class Runs:
         def accepted(at: np.ndarray, loss: float) -> None:
             self.state.searches[name] = at.tolist(), False
             sizes = np.sqrt(np.square(last[0], dtype=np.float64).sum(1))
-            self.state.errors.update({f"{_label(name, at)} | {i}": float(e) for i, e in zip(ids, sizes, strict=True)})
+            self.state.errors.update({f"{label(name, at)} | {i}": float(e) for i, e in zip(ids, sizes, strict=True)})
             if loss < self.state.best[-1][1]:
                 self.state.best.append((self.state.evaluations, loss))
 
