@@ -4,29 +4,19 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ..solvers.arrays import widened
-from ..solvers.path import FLOW, PATHS, VE, Path, rising
+from ..solvers.hosting import adapt, planned, tell
+from ..solvers.path import FLOW, VE, Path, rising
 from ..solvers.schedule import TimeMap, sd_time_map, table_map
-
-if TYPE_CHECKING:
-    from ..solvers.tape import Tape
 
 log = logging.getLogger("dpm_solver_ext")
 THRESHOLDING = ("off", "dynamic", "dynamic_in_latent_space")
 CORRECTOR_RANGE = ("full", "half")
-_told: set[str] = set()
-
-
-def tell(sentence: str) -> None:
-    """Log a warning, each sentence once in the life of the process."""
-    if sentence not in _told:
-        _told.add(sentence)
-        log.warning("DPM-Solver (ext): %s", sentence)
 
 
 def path_of(model_sampling) -> Path:
@@ -40,21 +30,6 @@ def time_map_of(model_sampling) -> TimeMap | None:
     if table is None or len(table) < 2:
         return None
     return table_map(table.tolist(), log=path_of(model_sampling) is not FLOW)
-
-
-@functools.lru_cache(maxsize=64)
-def _cached_plan(path: str, sigmas: tuple[float, ...], options: tuple[tuple[str, object], ...]) -> "Tape":
-    from ..solvers.presets import plan  # what only a run needs is imported by it, not when the host starts
-
-    return plan(PATHS[path], sigmas, **dict(options))  # type: ignore[arg-type]
-
-
-def _plan(path: Path, sigmas: tuple[float, ...], options: dict[str, Any]) -> "Tape":
-    """The tape, kept for the next run unless its coefficients take much memory, as with statistics for each element."""
-    statistics = options.get("statistics")
-    if statistics is not None and statistics.l[0].size > 10_000:
-        return _cached_plan.__wrapped__(path.name, sigmas, tuple(options.items()))
-    return _cached_plan(path.name, sigmas, tuple(sorted(options.items())))
 
 
 @functools.lru_cache(maxsize=8)
@@ -137,7 +112,7 @@ def sample(
     project = _project(base, x, extra_args.get("denoise_mask"), thresholding, threshold_ratio, threshold_max)
     is_adaptive = options.get("method") == "adaptive"
     masked = extra_args.get("denoise_mask") is not None
-    tape = None if is_adaptive else _plan(path, levels, _of_model(options, base.model_sampling, masked))
+    tape = None if is_adaptive else planned(path, levels, _of_model(options, base.model_sampling, masked))
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
             "latent_image or noise holds NaN or infinite values; check the node that made it (a VAE in fp16 is the usual one)."
@@ -151,13 +126,17 @@ def sample(
 
     def show(step, sigma, state, x0):
         if callback is not None:
+            sigma = torch.as_tensor(sigma)
             callback({"x": state, "i": step, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
 
     with tqdm(total=len(levels) - 1, disable=disable) as bar:
         if tape is None:
-            return _adaptive(path, denoise, x, levels, float(base.model_sampling.sigma_min), project, show, bar, options)
-        for note in tape.notes:
-            tell(note)
+            if len(levels) > 2:
+                tell(
+                    "method adaptive takes only the first noise level of the schedule and the last above 0; steps only count its progress."
+                )
+            least, options = float(base.model_sampling.sigma_min), {k: v for k, v in options.items() if k != "method"}
+            return adapt(path, denoise, x, levels, least, project=project, show=show, advance=bar.update, **options)
 
         def mark(step, state, x0):
             show(step, sigmas[step], state, x0)
@@ -206,27 +185,3 @@ def _project(base, x, mask, thresholding: str, ratio: float, least: float) -> Ca
         return new if mask is None else x0.lerp(new, mask.to(x0))
 
     return project
-
-
-def _adaptive(path, denoise, x, levels, sigma_min, project, show, bar, options):
-    """The adaptive solver between the ends of `levels`; the host sees its progress in λ as the steps of its schedule."""
-    if len(levels) > 2:
-        tell("method adaptive takes only the first noise level of the schedule and the last above 0; steps only count its progress.")
-    low = next((s for s in reversed(levels[1:]) if s > 0), sigma_min)
-    ends = {"sigma_last": low} if levels[-1] == 0 and low < 0.9 * levels[0] else {}
-    steps, sigma, done = len(levels) - 1, levels[0], 0
-
-    def report(fraction, info):
-        nonlocal sigma, done
-        sigma, done = info.sigmas[-1], min(int(fraction * steps), steps - 1)
-        bar.update(done - bar.n)
-
-    def mark(step, state, x0):
-        show(done, torch.tensor(sigma), state, x0)
-
-    from ..solvers.adaptive import adaptive
-
-    options = {k: v for k, v in options.items() if k != "method"}
-    out, _ = adaptive(path, denoise, x, levels[0], levels[-1], project=project, mark=mark, report=report, **ends, **options)
-    bar.update(steps - bar.n)
-    return out

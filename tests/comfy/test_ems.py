@@ -82,7 +82,7 @@ def interrupt(host):
 @pytest.fixture
 def said(part, caplog, monkeypatch):
     """Words of our warnings during the test, each told anew."""
-    monkeypatch.setattr(part("nodes.adapter"), "_told", set())
+    monkeypatch.setattr(part("solvers.hosting"), "_told", set())
     caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
     return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
 
@@ -436,7 +436,7 @@ def test_large_tapes_are_not_kept(part):
     for bins, kept in (((4,), True), ((4, 64, 64), False)):
         l = np.broadcast_to(np.linspace(0.9, 0.1, 8).reshape(-1, *[1] * len(bins)), (8, *bins))
         ems = statistics("channel" if kept else "element", lam, l, -l, 0 * l)
-        plans = [adapter._plan(adapter.VE, (10.0, 1.0, 0.0), {"algorithm": "dpmsolver-v3", "statistics": ems}) for _ in range(2)]
+        plans = [adapter.planned(adapter.VE, (10.0, 1.0, 0.0), {"algorithm": "dpmsolver-v3", "statistics": ems}) for _ in range(2)]
         assert (plans[0] is plans[1]) is kept
 
 

@@ -249,7 +249,7 @@ def test_adaptive_says_what_it_does_with_the_schedule(analytic, pack, caplog):
     """That the inner noise levels of a schedule do not act is said, naming the widget, once and not at every run."""
     patcher = analytic.build("eps")
     sigmas, noise = analytic.schedule(patcher, "karras", 20), analytic.noise_for(analytic.latent_shape(patcher))
-    module(pack, "adapter")._told.clear()
+    sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             analytic.sample(patcher, "dpm_adaptive_ext", sigmas, noise)
@@ -261,7 +261,7 @@ def test_notes_are_shown_once(analytic, build_node, pack, caplog):
     """An order that the number of steps does not allow is said once, naming the widget and its value."""
     patcher = analytic.build("eps")
     sigmas, noise = analytic.schedule(patcher, "karras", 1), analytic.noise_for(analytic.latent_shape(patcher))
-    module(pack, "adapter")._told.clear()
+    sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told.clear()
     how = build_node("DPMSolverSamplerExt", preset="custom", order=3)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

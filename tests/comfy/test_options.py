@@ -64,7 +64,7 @@ WARNINGS = {
 @pytest.mark.parametrize("start", WARNINGS)
 def test_warning(build_node, pack, caplog, start):
     """A widget that was moved and cannot act is said, once, and the rest works."""
-    sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
+    sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told.clear()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert build_node(ADVANCED, **WARNINGS[start])
@@ -75,7 +75,7 @@ def test_warning(build_node, pack, caplog, start):
 @pytest.mark.parametrize("wish", [{"method": "singlestep"}, {"method": "singlestep_fixed", "r2": 0.5}, {"solver_type": "taylor"}])
 def test_the_node_and_the_run_say_the_same(analytic, build_node, pack, caplog, wish):
     """The library's notes on a run are the node's sentences, and said once: by the node."""
-    told = sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told
+    told = sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told
     told.clear()
     how = build_node(ADVANCED, **wish)
     before = set(told)
@@ -87,7 +87,7 @@ def test_the_node_and_the_run_say_the_same(analytic, build_node, pack, caplog, w
 
 def test_defaults_are_silent(build_node, pack, caplog):
     """Nodes as dropped, and every preset, warn of nothing."""
-    sys.modules[f"{pack.module.__name__}.nodes.adapter"]._told.clear()
+    sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told.clear()
     presets = sys.modules[f"{pack.module.__name__}.solvers.choices"]
     with caplog.at_level(logging.WARNING):
         build_node(ADVANCED)

@@ -33,7 +33,7 @@ def peer(host):
 @pytest.fixture
 def said(pack, caplog, monkeypatch):
     """said(): the warnings of this test, of which nothing was told before."""
-    monkeypatch.setattr(importlib.import_module(f"{pack.module.__name__}.nodes.adapter"), "_told", set())
+    monkeypatch.setattr(importlib.import_module(f"{pack.module.__name__}.solvers.hosting"), "_told", set())
     caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
     return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
 

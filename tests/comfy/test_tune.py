@@ -79,7 +79,7 @@ def interrupt(host):
 @pytest.fixture
 def said(part, caplog, monkeypatch):
     """Words of our warnings during the test, each told anew."""
-    monkeypatch.setattr(part("nodes.adapter"), "_told", set())
+    monkeypatch.setattr(part("solvers.hosting"), "_told", set())
     caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
     return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
 

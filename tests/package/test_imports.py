@@ -10,9 +10,9 @@ import pytest
 
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
-    {"path", "phi", "arrays", "notes", "statistics", "fades", "choices"},
+    {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files"},
     {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
-    {"step", "basis", "proof_v3", "official_ems", "tables"},
+    {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
     {"structure"},
     {"proof"},
     {"*planner"},
@@ -26,7 +26,7 @@ LAYERS = [
     {"tune_fit"},
     {"tune_run"},
     {"tune"},
-    {"tune_file"},
+    {"tune_file", "tune_so_far"},
     {"ems_pool"},
     {"ems"},
     {"ems_paths", "ems_fit", "ems_check"},
