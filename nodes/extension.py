@@ -1,17 +1,15 @@
 """The nodes, as ComfyUI's V3 API declares them. Ids are for ever, inputs append-only: saved workflows keep values by position."""
 
-import math
-
 import comfy.samplers
 import torch
 from comfy_api.latest import ComfyExtension, io
 
 from ..solvers import schedule as schedules
 from ..solvers.choices import CHOICES, FAMILY, PRESETS
-from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample
+from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample, tell
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .options import DATA_STD, METHODS, V3, prepare
-from .schedules import FINAL, levels, of_model, of_table
+from .schedules import FINAL, steps_of
 from .tune import DPMSolverLoadTunedExt, DPMSolverTuneScheduleExt
 
 SOLVERS = PRESETS | FAMILY
@@ -223,47 +221,11 @@ class DPMSolverSchedulerExt(io.ComfyNode):
 
     @classmethod
     def execute(cls, schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, model=None, final_sigma="zero") -> io.NodeOutput:
-        if final_sigma not in FINAL:
-            raise ValueError(f"final_sigma is {final_sigma!r}; choose one of {', '.join(FINAL)}.")
-        if schedule not in schedules.NAMES:
-            raise ValueError(f"schedule is {schedule!r}; choose one of {', '.join(schedules.NAMES)}.")
-        schedules.check_steps(steps)
-        path, top, low, clock, own = of_model(model.get_model_object("model_sampling") if model is not None else None)
-        source = (
-            ", the model's clock"
-            if own
-            else ", Stable Diffusion's table, because no model is connected"
-            if model is None
-            else ", Stable Diffusion's clock, because this model has no table"
-        )
-        if schedule in schedules.TABLES:
-            path, top, low, source = of_table(schedule, path if model is not None else None, top, low)
-        if schedule == "manual":
-            sigmas, source = schedules.manual(manual_sigmas), ""
-            path.validate(sigmas)
-        else:
-            for name, value in (("sigma_max", sigma_max), ("sigma_min", sigma_min)):
-                if not 0 <= value < math.inf:
-                    raise ValueError(f"{name} is {value:g}; type a noise level, or 0 for the model's own.")
-            top, low = sigma_max or top, sigma_min or low
-            if not low < top:
-                whose = ("" if sigma_min else "the model's ") + f"sigma_min {low:g} is not below " + ("" if sigma_max else "the model's ")
-                raise ValueError(f"{whose}sigma_max {top:g}; raise sigma_max or lower sigma_min, or set both to 0 for the model's range.")
-            path.validate([top, low])
-            sigmas = schedules.truncate(lambda n: levels(schedule, n, path, top, low, clock, final_sigma), steps, denoise)
-            try:
-                path.validate(torch.tensor(sigmas, dtype=torch.float32).tolist())
-            except ValueError as error:
-                raise ValueError(
-                    f"schedule {schedule} cannot place {steps} steps between sigma_max {top:g} and sigma_min {low:g} on this model; take "
-                    "fewer steps, another schedule, or 0 for both."
-                ) from error
-        count = max(len(sigmas) - 1, 0)
-        shown = [f"{s:.4g}" for s in sigmas]
-        if len(shown) > 24:
-            shown[12:-12] = ["…"]
-        text = f"{schedule}, {count} step{'s' * (count != 1)}{source}" + (f": {', '.join(shown)}" if shown else "; denoise is 0")
-        return io.NodeOutput(torch.tensor(sigmas, dtype=torch.float32), text)
+        model_sampling = model.get_model_object("model_sampling") if model is not None else None
+        made = steps_of(schedule, steps, denoise, sigma_max, sigma_min, manual_sigmas, final_sigma, model_sampling)
+        for sentence in made.said:
+            tell(sentence)
+        return io.NodeOutput(torch.tensor(made.sigmas, dtype=torch.float32), made.text)
 
 
 class DPMSolverExtension(ComfyExtension):

@@ -22,13 +22,22 @@ ADAPTIVE = {"rtol": 0.05, "atol": 0.0078, "safety": 0, "max_evaluations": 1000} 
 
 
 def prepare(**widgets: object) -> dict[str, object]:
-    """The options for `sample`. ValueError, one sentence with the widget's name, for what cannot be done on any model or schedule; a
-    warning, each once, for a widget that cannot act. r1, r2 and safety 0 stand for the solver's own.
+    """The options for `sample`; a warning in the log, each once, for a widget that cannot act. ValueError as `settled`."""
+    options, said = settled(**widgets)
+    for sentence in said:
+        tell(sentence)
+    return options
+
+
+def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
+    """(the options for `sample`, sentences on widgets that cannot act). ValueError, one sentence with the widget's name, for what cannot
+    be done on any model or schedule. r1, r2 and safety 0 stand for the solver's own.
 
     The advanced node is dropped with a corrector: where it cannot act, who changed another widget has not asked for it.
     """
-    options = dict(widgets)
-    method, said = options.get("method", "multistep"), []
+    options: dict[str, object] = dict(widgets)
+    said: list[str] = []
+    method = options.get("method", "multistep")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(map(str, METHODS))}.")
     if options.get("corrector") == "unipc" and (method != "multistep" or options.get("eta")):
@@ -44,7 +53,7 @@ def prepare(**widgets: object) -> dict[str, object]:
     for name in ("r1", "r2", "safety"):
         if options.get(name) == 0:
             del options[name]
-    threshold = _threshold(options)
+    threshold = _threshold(options, said)
     half = _statistics(options, said)
     said += idle(options).values()
     if method == "adaptive":
@@ -61,9 +70,7 @@ def prepare(**widgets: object) -> dict[str, object]:
         from ..solvers.presets import plan
 
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
-    for sentence in said:
-        tell(sentence)
-    return options | threshold | half
+    return options | threshold | half, said
 
 
 def _statistics(options: dict[str, object], said: list[str]) -> dict[str, object]:
@@ -91,7 +98,7 @@ def _statistics(options: dict[str, object], said: list[str]) -> dict[str, object
     return {"corrector_range": reach}
 
 
-def _threshold(options: dict[str, object]) -> dict[str, object]:
+def _threshold(options: dict[str, object], said: list[str]) -> dict[str, object]:
     """Takes the thresholding widgets out of the options and returns them, checked; nothing if off."""
     kind, ratio, least = (options.pop(k, v) for k, v in (("thresholding", "off"), ("threshold_ratio", 0.995), ("threshold_max", 1.0)))
     if kind not in THRESHOLDING:
@@ -103,6 +110,6 @@ def _threshold(options: dict[str, object]) -> dict[str, object]:
     if kind == "off":
         for name, value, idle in (("threshold_ratio", ratio, 0.995), ("threshold_max", least, 1.0)):
             if value != idle:
-                tell(f"{name} is {value:g}, which acts with thresholding only; thresholding is off.")
+                said.append(f"{name} is {value:g}, which acts with thresholding only; thresholding is off.")
         return {}
     return {"thresholding": kind, "threshold_ratio": ratio, "threshold_max": least}

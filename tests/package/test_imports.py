@@ -12,7 +12,7 @@ import pytest
 LAYERS = [
     {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files"},
     {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
-    {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
+    {"step", "basis", "proof_v3", "official_ems", "tables", "outline", "outline"},
     {"structure"},
     {"proof"},
     {"*planner"},
