@@ -149,6 +149,6 @@ class DPMSolverEMSInfoExt(io.ComfyNode):
     def execute(cls, ems) -> io.NodeOutput:
         import torch
 
-        from .ems_plot import plot, summary
+        from ..plots.statistics import plot, summary
 
         return io.NodeOutput(torch.from_numpy(plot(ems))[None], summary(ems))

@@ -84,8 +84,8 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
                 raise ValueError(f"{name} is {value}; at least {least} is needed.")
         import torch
 
+        from ..plots.tuned import plot, summary
         from .tune_choice import outcome_sampler
-        from .tune_plot import plot, summary
         from .tune_run import tune as run
 
         positives = [positive, *(p for p in (positive_2, positive_3, positive_4) if p is not None)]

@@ -5,6 +5,7 @@ import math
 
 import comfy.samplers
 
+from ..plots.tuned import summary
 from ..solvers.path import PATHS, Path
 from ..solvers.presets import plan
 from ..solvers.threshold import make_project
@@ -12,7 +13,6 @@ from ..solvers.tune_file import load_tuned
 from ..solvers.tune_space import stretched
 from . import adapter, ems_files
 from .tune_choice import code_of_sampler
-from .tune_plot import summary
 from .tuned_sampler import own_options, sample_tuned, unwrapped
 
 # of our solvers that a file may set

@@ -1,19 +1,14 @@
-"""A picture and a few lines of text of statistics, for the node EMS Info (ext)."""
+"""A picture and a few lines of text of statistics."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from ..solvers.path import VE
 from ..solvers.statistics import Statistics
+from .sheet import GREY, HEIGHT, INK, Sheet, shade
 
-ZOOM = 2  # drawn larger and shrunk, which smooths the curves
-HEIGHT, WIDTHS, GAP, LEFT, TOP, BOTTOM, KEY = 180, (540, 330, 250, 250), (26, 40), 60, 142, 76, 160  # pixels
+WIDTHS, GAP, LEFT, TOP, BOTTOM, KEY = (540, 330, 250, 250), (26, 40), 60, 142, 76, 160  # pixels
 MOST = 4  # columns: channels
 RINGS = (0, 1, 4, 8, 16, 32)
-INK, GREY, FAINT, FRAME = "#222222", "#666666", "#e4e4e4", "#8a8a8a"
 MEANING = {"l": "l: how the noise follows the state", "s": "s: how what is left grows", "b": "b: and drifts"}
-# falls in lightness as it runs, so that neighbours differ without colour too
-RAMP = ((0xFD, 0xB8, 0x2B), (0xF0, 0x77, 0x3A), (0xD0, 0x40, 0x5B), (0x94, 0x27, 0x80), (0x50, 0x1A, 0x84), (0x12, 0x0B, 0x4A))
 
 
 def plot(stats: Statistics) -> np.ndarray:
@@ -44,45 +39,6 @@ def plot(stats: Statistics) -> np.ndarray:
             sheet.text((right + 32, top + 14 + 20 * i), label, 12, INK, "lm")
     sheet.text((LEFT, size[1] - 20), "across: half-logSNR, from noise to picture; in grey below it sigma/alpha", 12, GREY, "lm")
     return sheet.pixels()
-
-
-class Sheet:
-    """A white picture to draw axes and curves on, in pixels of the result."""
-
-    def __init__(self, size: tuple[int, int], width: int):
-        self.size, self.panel, self.image = size, (width, HEIGHT), Image.new("RGB", (size[0] * ZOOM, size[1] * ZOOM), "white")
-        self.draw = ImageDraw.Draw(self.image)
-
-    def pixels(self) -> np.ndarray:
-        return np.asarray(self.image.resize(self.size, Image.Resampling.BOX), dtype=np.float32) / 255
-
-    def text(self, at: tuple[float, float], words: str, size: int, colour=INK, anchor: str = "la") -> None:
-        self.draw.text((at[0] * ZOOM, at[1] * ZOOM), words, colour, _font(size * ZOOM), anchor=anchor)
-
-    def line(self, points: list[tuple[float, float]], colour, width: float = 1) -> None:
-        self.draw.line([(x * ZOOM, y * ZOOM) for x, y in points], colour, round(width * ZOOM), joint="curve")
-
-    def axes(self, box: tuple[int, int], lam: np.ndarray, span: tuple[float, float], *, first: bool, last: bool) -> None:
-        """Frame, grid and, at the left and the bottom of the sheet, numbers."""
-        (x, y), (w, h) = box, self.panel
-        for tick in ticks(*span):
-            at = y + h - (tick - span[0]) / (span[1] - span[0]) * h
-            self.line([(x, at), (x + w, at)], FRAME if tick == 0 else FAINT)
-            if first:
-                self.text((x - 6, at), f"{tick:g}", 11, INK, "rm")
-        for tick in ticks(float(lam[0]), float(lam[-1])):
-            at = x + (tick - lam[0]) / (lam[-1] - lam[0]) * w
-            self.line([(at, y), (at, y + h)], FAINT)
-            if last:
-                self.text((at, y + h + 6), f"{tick:g}", 11, INK, "ma")
-                self.text((at, y + h + 21), f"{VE.from_half_logsnr(tick):.2g}", 11, GREY, "ma")
-        self.line([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)], FRAME)
-
-    def curve(self, box, lam, values, span, colour) -> None:
-        (x, y), (w, h) = box, self.panel
-        across = x + (lam - lam[0]) / (lam[-1] - lam[0]) * w
-        up = y + h - (values - span[0]) / (span[1] - span[0]) * h
-        self.line([(float(a), float(b)) for a, b in zip(across, up, strict=True)], colour, 1.75)
 
 
 def _columns(stats: Statistics) -> list[tuple[str, dict[str, list[tuple[str, np.ndarray]]]]]:
@@ -120,25 +76,6 @@ def _range(values: list[np.ndarray], least: tuple[float, float] | None) -> tuple
         low, high = low - 0.1, high + 0.1
     margin = 0.06 * (high - low)
     return low - margin, high + margin
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers between low and high, four to eight of them."""
-    rough = (high - low) / 4
-    size = 10.0 ** np.floor(np.log10(rough))
-    step = next(size * k for k in (5, 2, 1) if size * k <= rough)
-    return [round(float(k * step), 10) for k in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)]
-
-
-def shade(i: int, count: int) -> tuple[int, int, int]:
-    return RAMP[round(i / max(1, count - 1) * (len(RAMP) - 1))] if count > 1 else RAMP[-2]
-
-
-def _font(size: int):
-    try:
-        return ImageFont.load_default(size)
-    except TypeError:  # Pillow before 10.1 has one size
-        return ImageFont.load_default()
 
 
 def summary(stats: Statistics) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..solvers.path import PATHS
 from ..solvers.tune import Tuned
-from .ems_plot import FAINT, FRAME, GREY, INK, Sheet, shade, ticks
+from .sheet import FAINT, FRAME, GREY, INK, Sheet, shade, ticks
 
 SIZE, PANEL, LEFT, TOP, APART = (1060, 520), (400, 320), 76, 110, 96  # pixels
 MOST = 5  # known schedules beside the tuned one

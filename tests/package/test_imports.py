@@ -10,15 +10,16 @@ import pytest
 
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
-    {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files"},
+    {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files", "folders"},
     {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
-    {"step", "basis", "proof_v3", "official_ems", "tables", "outline", "outline"},
+    {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
     {"structure"},
     {"proof"},
     {"*planner"},
     {"execute"},
     {"adaptive", "official_grid", "official_model"},
     {"hosting"},
+    {"keep"},
     {"official_run"},
     {"official", "official_v3_plan"},
     {"official_v3"},
@@ -50,7 +51,7 @@ FORBIDDEN = {
     "huggingface_hub",
     "subprocess",
 }
-OURS = ("solvers", "nodes", "interop", "webui", "scripts")
+OURS = ("solvers", "plots", "nodes", "interop", "webui", "scripts")
 
 
 def layer(name):
@@ -120,7 +121,8 @@ def test_solvers_need_only_the_standard_library_and_numpy(root):
 
 
 def test_hosts_know_the_solvers_and_not_each_other(root):
-    may = {"nodes": {"solvers", "nodes"}, "webui": {"solvers", "webui"}, "interop": {"solvers", "interop"}, "solvers": {"solvers"}}
+    may = {"nodes": {"solvers", "plots", "nodes"}, "webui": {"solvers", "plots", "webui"}, "interop": {"solvers", "interop"}}
+    may |= {"solvers": {"solvers"}, "plots": {"solvers", "plots"}}
     wrong = []
     for path, tree in sources(root).items():
         parts = path.relative_to(root).parts
@@ -244,7 +246,7 @@ def test_pack_loads_in_50_ms_beyond_comfyui(root, tmp_path):
         pulled = {{m for m in set(sys.modules) - before if not m.startswith(name) and m.split(".")[0] not in sys.stdlib_module_names}}
         assert not pulled, pulled
         solvers = {{m.rpartition(".")[2] for m in sys.modules if m.startswith(name + ".solvers.")}}
-        assert solvers <= {{"choices", "path", "schedule", "arrays", "notes", "hosting"}}, solvers
+        assert solvers <= {{"choices", "path", "schedule", "arrays", "notes", "hosting", "folders"}}, solvers
         times = []
         for _ in range(9):
             for loaded in [m for m in sys.modules if m.startswith(name)]:

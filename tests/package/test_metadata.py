@@ -72,7 +72,7 @@ def test_registry_ruff_rules(root):
 def test_registry_archive_is_small_and_loads(root, tmp_path):
     packed = packed_files(root)
     top = {name.split("/")[0] for name in packed}
-    assert {"__init__.py", "pyproject.toml", "LICENSE", "README.md", "solvers", "nodes"} <= top
+    assert {"__init__.py", "pyproject.toml", "LICENSE", "README.md", "solvers", "plots", "nodes"} <= top
     assert top <= {
         "__init__.py",
         "pyproject.toml",
@@ -80,6 +80,7 @@ def test_registry_archive_is_small_and_loads(root, tmp_path):
         "README.md",
         "CHANGELOG.md",
         "solvers",
+        "plots",
         "nodes",
         "web",
         "locales",
@@ -105,7 +106,7 @@ def test_wheel(root, tmp_path):
         metadata = archive.read("dpm_solver_ext-0.1.0.dist-info/METADATA").decode()
         assert "dpm_solver_ext-0.1.0.dist-info/licenses/LICENSE" in archive.namelist()
     assert sorted(inside) == sorted(
-        f"dpm_solver_ext/{name}" for name in names if re.fullmatch(r"(__init__|(solvers|nodes|interop)/.+)\.py", name)
+        f"dpm_solver_ext/{name}" for name in names if re.fullmatch(r"(__init__|(solvers|plots|nodes|interop)/.+)\.py", name)
     )
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
     assert needed and all("extra ==" in line for line in needed)
