@@ -23,9 +23,14 @@ from .schedule import TimeMap, auto, karras, log_snr, sd_time_map, time_uniform
 from .tune_run import CHECKED, FEW, SEARCHED, Runs, Solver, State, calls_of, lowest_budget
 from .tune_space import Space, start_levels
 
+# With strong guidance low orders are best, and which of the forms is, depends on the model: each of these was the best somewhere.
 CANDIDATES: dict[str, dict[str, object]] = {
     "auto": PRESETS["auto"],
     "dpmpp_2m": PRESETS["dpmpp_2m"],
+    "unipc": FAMILY["unipc"],
+    "unipc of order 1": {"algorithm": "dpmsolver++", "order": 1, "corrector": "unipc"},
+    "dpmsolver-v of order 1": {"algorithm": "dpmsolver-v", "order": 1},
+    "dpmsolver-v of order 3": {"algorithm": "dpmsolver-v", "order": 3},
     "ddim": {"algorithm": "dpmsolver++", "order": 1},
 }
 OPTIONS = {*CHOICES, "eta", "s_noise", "r1", "r2", "statistics", "corrector_range"}  # of plan

@@ -15,7 +15,8 @@ from .tune_space import Space
 Solver = Callable[[Callable[[Any, float], Any], Any, list[float]], Any]
 PICKS = 65_536  # of a latent's values take part in the fit: all of them up to 128 x 128 x 4
 FEW = 3  # known schedules that solvers beside the first are tried with
-FIRST = 4  # samples on which all known schedules are tried; the better half goes on to the others
+FIRST = 4  # samples on which all pairs are tried
+KEPT = 6  # pairs that go on from there to the other samples
 SEARCHED = 2  # solvers at most, from their best known schedules
 CHECKED = 3  # known schedules that the held-out samples are spent on
 
@@ -46,7 +47,7 @@ def lowest_budget(
     """Sample-evaluations of a tuning with `rounds` rounds of search, for `calls` model calls a run of each of the pairs of a solver and a
     known schedule."""
     tuned, searches = samples - held_out, min(solvers, SEARCHED)
-    screening = calls * (pairs * min(FIRST, tuned) + (pairs + 1) // 2 * max(0, tuned - FIRST))
+    screening = calls * (pairs * min(FIRST, tuned) + min(KEPT, pairs) * max(0, tuned - FIRST))
     one_round = tuned * calls * (2 + (calls - 1) * (1 + gains) // 2)
     return samples * reference_calls + screening + searches * rounds * one_round + calls * held_out * (CHECKED + 2)
 
@@ -167,7 +168,7 @@ class Runs:
 
     def rank(self, pairs: Mapping[str, tuple[Solver, Sequence[float]]], solvers: list[str], known: list[str], ids: list[int]) -> list[str]:
         """Names of pairs, best first. On the first samples: the first solver with all known schedules, the others with the few that suited
-        it best; the better half on all samples."""
+        it best; the best of these on all samples."""
 
         def mean(name: str, on: list[int]) -> float:
             return float(np.mean(self.errors_of(name, *pairs[name], on)))
@@ -176,9 +177,8 @@ class Runs:
         few = sorted(known, key=lambda k: means[f"{solvers[0]} + {k}"])[:FEW]
         means |= {f"{s} + {k}": mean(f"{s} + {k}", ids[:FIRST]) for s in solvers[1:] for k in few}
         order = sorted(means, key=means.__getitem__)
-        half = order[: (len(order) + 1) // 2]
-        means = {name: mean(name, ids) for name in half}
-        order = sorted(half, key=means.__getitem__) + order[len(half) :]
+        means = {name: mean(name, ids) for name in order[:KEPT]}
+        order = sorted(means, key=means.__getitem__) + order[KEPT:]
         if not self.state.best:
             self.state.best.append((self.state.evaluations, means[order[0]]))
         return order
