@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/tune.py [--quick] [--jobs 2] [--out benchmarks/results/tune]
 
 Error of the final state: root mean square to the converged solution, median over 24 images whose noise and classes the tuning did not have
-(it had 24 images of other classes, 8 of them for its own check). The peers are all pairs of ComfyUI's samplers with one model call a step
-and its schedules: all on 6 of the images, the best dozen of each count on all 24. Writes OUT.json (every error, versions, machine),
-OUT.md and OUT.png: pictures of 5 tuned steps beside 20 steps of dpmpp_2m + karras.
+(it had 32 images of other classes, 16 of them for its own check). The peers are all pairs of ComfyUI's samplers with one model call a step,
+or two (at half the steps), and its schedules: all on 6 of the images, the best dozen of each count on all 24. The tuning starts from the
+schedules that the Tune Schedule node starts from; its row "all, schedule and gains" is that node at its defaults. Writes OUT.json (every
+error, versions, machine), OUT.md and OUT.png: pictures of 5 tuned steps beside 20 steps of dpmpp_2m + karras.
 """
 
 import argparse
@@ -25,12 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 COUNTS = (5, 6, 8, 10)
 GUIDANCE = (3.0, 7.5)
 TARGET = {5: 0.7, 6: 0.8, 8: 0.9, 10: 1.0}
-STARTS = ("karras", "beta", "sgm_uniform", "exponential", "dpm_auto_ext")
-SAMPLES, HELD, SCREEN, BEST = 24, 8, 6, 12
+STARTS = ("dpm_auto_ext", "karras", "beta", "sgm_uniform", "ays_sd15", "normal", "ays_sdxl")  # those of the Tune Schedule node
+TWO_CALLS = ("heun", "dpm_2")  # of the host: n steps cost 2 n - 1 calls
+SAMPLES, HELD, SCREEN, BEST = 32, 16, 6, 12  # the node's own defaults, and of the peers
+ALL = ("auto", "dpmpp_2m", "unipc", "unipc of order 1", "dpmsolver-v of order 1", "dpmsolver-v of order 3", "ddim")
 VARIANTS = {
     "auto, schedule": (("auto",), False),
-    "all, schedule and gains": (("auto", "dpmpp_2m", "ddim"), True),
-    "all and DPM-Solver-v3, schedule and gains": (("auto", "ddim", "v3", "v3 order 1"), True),
+    "all, schedule and gains": (ALL, True),
+    "all and DPM-Solver-v3, schedule and gains": (("v3", "v3 order 1", *ALL), True),
 }
 
 
@@ -51,8 +54,12 @@ def demo(guidance: float):
 
 
 def schedule_of(name: str, steps: int) -> list[float]:
-    """A schedule of the host's list."""
-    _, _, comfy, _, ms = v3().tools()
+    """A schedule of the host's list, or a published table."""
+    _, _, comfy, library, ms = v3().tools()
+    if name.startswith("ays"):
+        from dpm_solver_ext.solvers.tables import table as published
+
+        return published(name, steps, library.VE, float(ms.sigma_max), float(ms.sigma_min))
     return comfy.samplers.calculate_sigmas(ms, name, steps).double().tolist()
 
 
@@ -72,15 +79,18 @@ def peers(guidance: float, count: int):
     model, reference = demo(guidance)
     labels, found = model.labels, {}
     model.labels = labels[:SCREEN]
-    for sampler in defaults.SAMPLERS:
+    for sampler in (*defaults.SAMPLERS, *TWO_CALLS):
+        steps = (count + 1) // 2 if sampler in TWO_CALLS else count
         for schedule in [s for s in comfy.samplers.SCHEDULER_NAMES if not s.endswith("_ext")]:
-            end, calls = defaults.run(comfy, ms, model.denoise, model.noise[:SCREEN], sampler, schedule, count)
+            end, calls = defaults.run(comfy, ms, model.denoise, model.noise[:SCREEN], sampler, schedule, steps)
             error = median(errors(end, reference[:SCREEN]))
-            if calls == count and math.isfinite(error):
-                found[sampler, schedule] = error
+            if count - (sampler in TWO_CALLS) <= calls <= count and math.isfinite(error):
+                found[sampler, schedule] = error, steps
     model.labels = labels
-    best = dict.fromkeys([*sorted(found, key=found.__getitem__)[:BEST], ("dpmpp_2m", "karras"), ("dpm_auto_ext", "dpm_auto_ext")])
-    return {f"{a} + {s}": errors(defaults.run(comfy, ms, model.denoise, model.noise, a, s, count)[0], reference) for a, s in best}
+    best = {pair: found[pair][1] for pair in sorted(found, key=found.__getitem__)[:BEST]}
+    best |= {("dpmpp_2m", "karras"): count, ("dpm_auto_ext", "dpm_auto_ext"): count}
+    best |= {("heun", s): (count + 1) // 2 for s in ("karras", "beta")}
+    return {f"{a} + {s}": errors(defaults.run(comfy, ms, model.denoise, model.noise, a, s, n)[0], reference) for (a, s), n in best.items()}
 
 
 @functools.cache
@@ -147,7 +157,8 @@ def tune(guidance: float, count: int, variant: str):
 
 
 def optimisers(guidance: float, count: int):
-    """Mean error on the search's samples against sample-evaluations, from the same start: least squares, Nelder-Mead, a (1+1)-ES."""
+    """Mean error on the search's samples against sample-evaluations, from the same start: least squares, Nelder-Mead, CMA-ES."""
+    import cma
     import numpy as np
     import scipy.optimize
 
@@ -160,7 +171,7 @@ def optimisers(guidance: float, count: int):
     library = v3().tools()[3]
     call, ids = solver_of("auto", library.VE), list(range(SAMPLES - HELD))
     out = {}
-    for method in ("least squares", "Nelder-Mead", "(1+1)-ES"):
+    for method in ("least squares", "Nelder-Mead", "CMA-ES"):
         run = Runs(model.calibrated, x, v3().CHUNK, model.begin, State(reference=kept(guidance)), None)
         run.find_reference(call, auto(library.VE, 50, ends["sigma_max"], ends["sigma_min"], sd_time_map()))
         run.state.evaluations = 0
@@ -186,15 +197,8 @@ def optimisers(guidance: float, count: int):
                     loss, simplex[0], method="Nelder-Mead", options={"maxfev": trials, "initial_simplex": simplex, "adaptive": True}
                 )
             else:
-                generator, scale, best = np.random.default_rng(0), 1.0, np.zeros(space.size)
-                least = loss(best)
-                for _ in range(trials - 1):  # Rechenberg's rule of one fifth
-                    trial = best + scale * space.quotients * generator.standard_normal(space.size)
-                    value = loss(trial)
-                    if value < least:
-                        least, best, scale = value, trial, scale * 1.5
-                    else:
-                        scale *= 1.5**-0.25
+                scales = (3 * np.asarray(space.quotients)).tolist()
+                cma.fmin2(loss, np.zeros(space.size), 1.0, {"CMA_stds": scales, "maxfevals": trials, "seed": 1, "verbose": -9, "tolfun": 0})
         out[method] = curve
     return out
 
@@ -221,7 +225,7 @@ def table(data) -> list[str]:
         rows = data["peers"][key]
         untuned = {c: min((median(v), k) for k, v in rows[str(c)].items() if "_ext" not in k) for c in COUNTS}
         lines.append("| best untuned pair | " + " | ".join(f"{e:.4f} {k}" for e, k in untuned.values()) + " |")
-        for name in ("dpmpp_2m + karras", "dpm_auto_ext + dpm_auto_ext"):
+        for name in ("dpmpp_2m + karras", "heun + karras", "dpm_auto_ext + dpm_auto_ext"):
             lines.append(f"| {name} | " + " | ".join(f"{median(rows[str(c)][name]):.4f}" for c in COUNTS) + " |")
         for variant in VARIANTS:
             cells = [data["tuned"][key][str(c)][variant] for c in COUNTS]
@@ -237,6 +241,8 @@ def table(data) -> list[str]:
         lines += ["| tuned for | " + " | ".join(map(str, COUNTS)) + " |", "| --- " * (len(COUNTS) + 1) + "|"]
         for made in COUNTS:
             lines.append(f"| {made} | " + " | ".join(f"{data['interpolated'][key][f'{made} {c}']:.4f}" for c in COUNTS) + " |")
+        untuned = [median(rows[str(c)]["dpm_auto_ext + dpm_auto_ext"]) for c in COUNTS]
+        lines.append("| not tuned (dpm_auto_ext + dpm_auto_ext) | " + " | ".join(f"{e:.4f}" for e in untuned) + " |")
         lines.append("")
     lines += ["### Optimisers: mean error of the search's samples, auto from beta, schedule and gains", ""]
     lines += ["| guidance, steps | method | after 1,000 | 2,000 | 3,000 sample-evaluations |", "| --- | --- | --- | --- | --- |"]
