@@ -77,3 +77,13 @@ def on_host(a: Any, what: str) -> np.ndarray:
 def without_gradients(x: Any) -> Any:
     """A context in which torch records nothing for x; empty for the other libraries, where nobody records unasked."""
     return sys.modules["torch"].no_grad() if hasattr(x, "new_full") else contextlib.nullcontext()
+
+
+def put_by(a: Any) -> Any:
+    """A copy of an array to keep; of torch's, in the host's memory."""
+    return (1 * a).cpu() if hasattr(a, "new_full") else 1 * a
+
+
+def beside(a: Any, x: Any) -> Any:
+    """What was put by, on the device of x."""
+    return a.to(x.device) if hasattr(a, "new_full") else a

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import on_host, without_gradients
+from .arrays import beside, on_host, put_by, without_gradients
 from .tune_fit import descend
 from .tune_space import Space
 
@@ -96,7 +96,8 @@ class Runs:
         """(end values (b, m), the log of the calls), in chunks of `batch`.
 
         `near`: the log of another run, or []; calls at the same state as there are not made. None: there is no log, and the memory that it
-        takes is not needed. Logged arrays are copies: a solver of the user's may work in place on what it is given.
+        takes is not needed. Logged arrays are copies in the host's memory: a solver of the user's may work in place on what it is given,
+        and the states of a video model's calls would fill its device.
         """
         ends, logs = [], []
         for at in range(0, len(ids), self.batch):
@@ -108,13 +109,13 @@ class Runs:
             def model(state: Any, sigma: float, chunk=chunk, log=log, old=old, place=place) -> Any:
                 i = place[0]
                 place[0] += 1
-                if i < len(old) and old[i][1] == sigma and bool((old[i][0] == state).all()):
-                    x0 = old[i][2]
+                if i < len(old) and old[i][1] == sigma and bool((beside(old[i][0], state) == state).all()):
+                    x0 = beside(old[i][2], state)
                 else:
                     old.clear()
                     x0 = self.call(chunk, state, sigma)
                 if near is not None:
-                    log.append((1 * state, sigma, 1 * x0))
+                    log.append((put_by(state), sigma, put_by(x0)))
                 return gains[i] * x0 if i < len(gains) else 1 * x0
 
             ends.append(self.values(solver(model, rows(self.x, chunk), sigmas)))
