@@ -120,8 +120,17 @@ def sample(
     _warn_outside(base.model_sampling, path, levels)
     _warn_foreign(options.get("statistics"), model.inner_model)
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
+    called: list[float] = []
+
+    def ran() -> None:
+        """Tell the plot in the browser, if this run is a node's."""
+        if callback is not None:
+            from .page import announce
+
+            announce(base.model_sampling, path, levels, tape, options, called)
 
     def denoise(state, sigma):
+        called.append(sigma)
         return model(state, batch * sigma, **extra_args)
 
     def show(step, sigma, state, x0):
@@ -136,7 +145,10 @@ def sample(
                     "method adaptive takes only the first noise level of the schedule and the last above 0; steps only count its progress."
                 )
             least, options = float(base.model_sampling.sigma_min), {k: v for k, v in options.items() if k != "method"}
-            return adapt(path, denoise, x, levels, least, project=project, show=show, advance=bar.update, **options)
+            out = adapt(path, denoise, x, levels, least, project=project, show=show, advance=bar.update, **options)
+            ran()
+            return out
+        ran()
 
         def mark(step, state, x0):
             show(step, sigmas[step], state, x0)

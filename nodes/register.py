@@ -28,24 +28,30 @@ log = logging.getLogger("dpm_solver_ext")
 
 
 def register() -> None:
-    """Register samplers, schedulers and the folders of files; where the host has moved, say in one sentence what is off and leave the rest
-    working."""
-    for what, add in (("samplers", _add_samplers), ("schedulers", _add_schedulers), ("folders of files", _add_folder)):
+    """Register samplers, schedulers, the folders of files and the plot's route; where the host has moved, say in one sentence what is off
+    and leave the rest working."""
+    for what, add in (
+        ("samplers", _add_samplers),
+        ("schedulers", _add_schedulers),
+        ("folders of files", _add_folder),
+        ("plots in the nodes", _add_page),
+    ):
         try:
             add()
         except (ImportError, AttributeError, TypeError) as error:
-            log.warning(
-                "DPM-Solver (ext): its %s are missing from the KSampler lists, because this ComfyUI has changed (%s); the nodes still "
-                "work.",
-                what,
-                error,
-            )
+            log.warning("DPM-Solver (ext): its %s are missing, because this ComfyUI has changed (%s); the nodes still work.", what, error)
 
 
 def _add_folder() -> None:
     from .ems_files import register as add_folder
 
     add_folder()
+
+
+def _add_page() -> None:
+    from .page import register as add_route
+
+    add_route()
 
 
 def _add_samplers() -> None:

@@ -45,15 +45,18 @@ def outline(tape: Tape) -> dict[str, object]:
     }  # fmt: skip
 
 
-def outline_of_calls(path: Path, sigmas: Sequence[float], levels: Sequence[float], order: int, solver: str) -> dict[str, object]:
-    """The same of a run that chose its own steps: `sigmas` of its model calls in their order, rejected ones included; `levels`: its ends."""
+def outline_of_calls(path: Path, sigmas: Sequence[float], levels: Sequence[float], order: int | None, solver: str) -> dict[str, object]:
+    """The same of a run that has no tape, from the `sigmas` of all its model calls; `levels`: its ends. `order` None is not known."""
     calls = [
-        {"call": i, "sigma": s, "lam": _lam(path, s), "step": i, "to": s, "order": float(order), "predicted": None, "part": ""}
+        {
+            "call": i, "sigma": s, "lam": _lam(path, s), "step": i, "to": s, "order": None if order is None else float(order),
+            "predicted": None, "part": "",
+        }
         for i, s in enumerate(sigmas)
-    ]
+    ]  # fmt: skip
     return {
-        "solver": solver, "path": path.name, "options": {"method": "adaptive", "order": order}, "notes": [], "steps": len(calls),
-        "evaluations": len(calls), "registers": 0, "top": order, **_ends(path, levels), "calls": thinned(calls),
+        "solver": solver, "path": path.name, "options": {}, "notes": [], "steps": len(calls), "evaluations": len(calls), "registers": 0,
+        "top": order, **_ends(path, levels), "calls": thinned(calls),
     }  # fmt: skip
 
 

@@ -1,0 +1,194 @@
+// @ts-check
+/**
+ * A node's plot and the widgets it hides: asks the server when something changes, and draws the answer.
+ *
+ * @typedef {import("./host").Node} Node
+ * @typedef {import("./host").Api} Api
+ * @typedef {import("./host").App} App
+ */
+
+import { hiddenWidgets } from "./applies.js";
+import { kindOf, requestOf, valuesOf } from "./graph.js";
+import { Plot } from "./plot.js";
+
+const NAME = "dpm_plan"; // of the widget; never in a saved workflow
+const HEIGHT = 190;
+const GAP = 4; // px that the canvas puts under each widget
+const WAIT = 120; // ms between the last change and the question
+const LOOK = "dpm_plan_axis"; // property of the node, saved with the workflow
+
+export class Panel {
+  /**
+   * @param {Node} node
+   * @param {App} app
+   * @param {Api} api
+   * @param {() => void} onChange called when a widget of the node has changed
+   */
+  constructor(node, app, api, onChange) {
+    this.node = node;
+    this.app = app;
+    this.api = api;
+    this.plot = new Plot(
+      (look) => {
+        node.properties[LOOK] = look.axis;
+      },
+      () => this.rows(hiddenWidgets(kindOf(node), valuesOf(node))), // it was put into a page, or into another one
+    );
+    this.asked = "";
+    /** @type {string | null} */
+    this.model = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
+    this.gone = false;
+    /** @type {Map<import("./host").Widget, PropertyDescriptor | undefined>} how hidden widgets say their size when they are shown */
+    this.sizes = new Map();
+    this.widget = node.addDOMWidget(NAME, "dpm_plan", this.plot.element, {
+      serialize: false,
+      hideOnZoom: false,
+      getMinHeight: () => HEIGHT,
+      getValue: () => "",
+      setValue: () => {},
+    });
+    this.widget.serialize = false; // the options' is for the prompt, this one for the saved workflow
+    this.plot.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    this.listen(onChange);
+    this.arrange(false);
+  }
+
+  /** @param {() => void} onChange @private */
+  listen(onChange) {
+    const { node } = this;
+    for (const widget of node.widgets ?? []) {
+      if (widget === this.widget) continue;
+      const before = widget.callback;
+      widget.callback = function (...args) {
+        const result = before?.apply(this, args);
+        onChange();
+        return result;
+      };
+    }
+    const [configured, removed, connected] = [node.onConfigure, node.onRemoved, node.onConnectionsChange];
+    node.onConfigure = function (info) {
+      configured?.call(this, info);
+      onChange();
+    };
+    node.onConnectionsChange = function (...args) {
+      connected?.apply(this, args);
+      onChange();
+    };
+    node.onRemoved = () => {
+      removed?.call(node);
+      this.destroy();
+    };
+  }
+
+  /** Over the plot the wheel zooms the canvas, as it does beside it. @param {WheelEvent} event @private */
+  wheel(event) {
+    if (this.plot.element.closest("[data-node-id]")) return; // Nodes 2.0 hands it on by itself
+    event.preventDefault();
+    this.app.canvas?.processMouseWheel?.(event);
+  }
+
+  destroy() {
+    this.gone = true;
+    clearTimeout(this.timer);
+    this.plot.destroy();
+  }
+
+  /** Something may have changed: hide what does not act now, and ask again if the question is another. */
+  changed() {
+    if (this.gone) return;
+    this.arrange(true);
+    this.plot.look({ axis: this.node.properties[LOOK] === "lam" ? "lam" : "sigma" });
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => void this.ask(), WAIT);
+  }
+
+  /**
+   * Hide the widgets that do not act. Values, order and what is saved stay; the node keeps the height of its plot.
+   * @param {boolean} resize
+   */
+  arrange(resize) {
+    const { node } = this;
+    const hidden = hiddenWidgets(kindOf(node), valuesOf(node)); // a value that comes by a link is not known: nothing hides for it
+    const before = node.computeSize()[1];
+    let moved = false;
+    for (const widget of node.widgets ?? []) {
+      const hide = hidden.has(widget.name);
+      if (widget === this.widget || !!widget.hidden === hide) continue;
+      widget.hidden = hide;
+      this.collapse(widget, hide);
+      moved = true;
+    }
+    this.rows(hidden);
+    if (!moved) return;
+    const after = node.computeSize()[1];
+    if (resize) node.setSize([node.size[0], Math.max(after, node.size[1] + after - before)]);
+    node.setDirtyCanvas(true, true);
+  }
+
+  /**
+   * The classic canvas leaves the place of a hidden widget empty, unless it says that it needs none.
+   * @param {import("./host").Widget} widget
+   * @param {boolean} hide
+   * @private
+   */
+  collapse(widget, hide) {
+    if (hide) {
+      this.sizes.set(widget, Object.getOwnPropertyDescriptor(widget, "computeSize"));
+      widget.computeSize = () => [0, -GAP];
+      return;
+    }
+    const before = this.sizes.get(widget);
+    delete widget.computeSize;
+    if (before) Object.defineProperty(widget, "computeSize", before);
+  }
+
+  /**
+   * Nodes 2.0 of front ends before 1.58 asks a widget only once whether it is hidden, and goes on to show one row for each.
+   * @param {Set<string>} hidden
+   * @private
+   */
+  rows(hidden) {
+    const widgets = this.node.widgets ?? [];
+    const rows = this.plot.element.closest(".lg-node-widgets")?.children;
+    if (rows?.length !== widgets.length) return; // the classic canvas, or one that hides by itself
+    for (const [i, widget] of widgets.entries()) {
+      const row = rows[i];
+      if (row instanceof HTMLElement) row.style.display = hidden.has(widget.name) ? "none" : "";
+    }
+  }
+
+  /** Ask the server what would run. Only the last question counts. */
+  async ask() {
+    if (this.gone) return;
+    const body = JSON.stringify(requestOf(this.node, this.model));
+    if (body === this.asked) return;
+    this.asked = body;
+    let answer, found;
+    try {
+      answer = await this.api.fetchApi("/dpm_solver_ext/plan", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      found = await answer.json();
+    } catch {
+      if (this.asked === body) {
+        this.asked = "";
+        this.plot.say("The server does not answer.");
+      }
+      return;
+    }
+    if (this.gone || this.asked !== body) return;
+    if (answer.ok) this.plot.show(found, false);
+    else this.plot.say(String(found.error ?? "The server cannot draw this."));
+  }
+
+  /**
+   * A run has begun or ended that this node was part of.
+   * @param {import("./plot.js").Plan} plan
+   */
+  ran(plan) {
+    clearTimeout(this.timer);
+    this.model = plan.model ?? null;
+    this.asked = JSON.stringify(requestOf(this.node, this.model)); // it stays until a widget changes
+    this.plot.show(plan, true);
+  }
+}
