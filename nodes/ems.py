@@ -1,6 +1,5 @@
 """The nodes of DPM-Solver-v3's statistics ("EMS", empirical model statistics): measure, load, look at them."""
 
-import dataclasses
 import sys
 
 from comfy_api.latest import io, ui
@@ -10,20 +9,6 @@ from . import ems_files
 Ems = io.Custom("DPM_EMS")
 CATEGORY = "sampling/custom_sampling/samplers"
 SHAPES = ("radial", "channel", "scalar", "element")
-
-
-def statistics_of(moments, file: str):
-    """`Statistics` of measured moments, with all that is known of them as metadata; `file` is their name for people."""
-    from ..solvers.ems_fit import fit
-
-    said = {_printable(k): _printable(v) for k, v in moments.metadata.items()}
-    said |= {"samples": str(len(moments.ids)), "size": "×".join(map(str, moments.shape)), "shape": moments.kind, "file": file}
-    return dataclasses.replace(fit(moments), label=file, metadata=said)
-
-
-def _printable(text: str) -> str:
-    """Text of a file that anybody may have made, fit for a log, a terminal and a picture."""
-    return "".join(c if c.isprintable() else " " for c in text[:1000])
 
 
 class DPMSolverCalibrateExt(io.ComfyNode):
@@ -81,6 +66,7 @@ class DPMSolverCalibrateExt(io.ComfyNode):
         for name, value, least in (("samples", samples, 1), ("nodes", nodes, 8), ("probes", probes, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}; at least {least} is needed.")
+        from ..solvers.ems_fit import statistics_of
         from .ems_run import measure
 
         moments, file, text = measure(
@@ -123,6 +109,7 @@ class DPMSolverLoadEMSExt(io.ComfyNode):
     @classmethod
     def execute(cls, file) -> io.NodeOutput:
         from ..solvers.ems_file import load_ems
+        from ..solvers.ems_fit import statistics_of
 
         path = ems_files.find(file)
         return io.NodeOutput(statistics_of(load_ems(path), path.name))

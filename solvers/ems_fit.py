@@ -8,6 +8,8 @@ and no slope of a model's output along a path is ever needed: u, differenced bet
 nearly straight. e^{∫s} is the spread of f, so g = e^{-∫s} f, which the solver extrapolates, has the same spread everywhere.
 """
 
+import dataclasses
+
 import numpy as np
 
 from .ems import Moments
@@ -42,6 +44,18 @@ def fit(moments: Moments, kind: str | None = None, *, bias: bool = True, label: 
     s = np.clip(np.gradient(spread, m.lam, axis=0), *S_RANGE)
     b = np.gradient(mean, m.lam, axis=0) - s * mean
     return Statistics(m.kind, m.lam, l, s, b, label or m.metadata.get("label", ""), metadata=dict(m.metadata))
+
+
+def statistics_of(moments: Moments, file: str) -> Statistics:
+    """`fit` of measured moments, with all that is known of them as metadata, as people may see it; `file` is their name for people."""
+    said = {_printable(k): _printable(v) for k, v in moments.metadata.items()}
+    said |= {"samples": str(len(moments.ids)), "size": "×".join(map(str, moments.shape)), "shape": moments.kind, "file": file}
+    return dataclasses.replace(fit(moments), label=file, metadata=said)
+
+
+def _printable(text: str) -> str:
+    """Text of a file that anybody may have made, fit for a log, a terminal and a picture."""
+    return "".join(c if c.isprintable() else " " for c in text[:1000])
 
 
 def _means(m: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A1111, Forge and reForge: our samplers and schedule types in their lists, and an accordion with their options.
+"""A1111, Forge and reForge: our samplers and schedule types in their lists, an accordion with their options, and a tab.
 
 `scripts/dpm_solver_ext.py` loads the package under the name `dpm_solver_ext` and calls `install`. Modules of the host (`modules.…`) are
 imported inside functions: each part stands by itself, so that a host that has moved takes away one part and not all.
@@ -40,6 +40,15 @@ def _callbacks() -> None:
 
     script_callbacks.on_infotext_pasted(infotext.complete)
     script_callbacks.on_before_ui(lambda: attempt("the axes of the X/Y/Z plot", xyz.register))
+    attempt("the tab", lambda: script_callbacks.on_ui_tabs(_tab))
+
+
+def _tab() -> list[Any]:
+    """The host's callback while it makes its page."""
+    from .tab import make_tab
+
+    made = attempt("the tab", make_tab)
+    return [] if made is None else [made]
 
 
 def _script() -> Any:

@@ -1,7 +1,7 @@
 """From the WebUI's sampler call (k-diffusion's convention) to a planned tape, or to the adaptive solver, and back."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,13 +71,18 @@ def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, n
     levels, wrap = tuple(sigmas.tolist()), model.inner_model
     path, project = path_of(wrap), _project(model, values)
     path.validate(levels)
-    tape = None if entry.adaptive else planned(path, levels, _options(entry, values, model, extra_args))
+    options = _options(entry, values, model, extra_args)
+    tape = None if entry.adaptive else planned(path, levels, options)
+    gains = _gains(values, options, model, levels, extra_args)
     if not bool(torch.isfinite(x).all()):
         raise ValueError("The latent holds NaN or infinite values; a VAE in half precision is the usual cause, so try --no-half-vae.")
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
 
+    left = iter(gains)
+
     def denoise(state, sigma):
-        return call(state, batch * sigma, **extra_args)
+        x0, gain = call(state, batch * sigma, **extra_args), next(left, 1.0)
+        return x0 if gain == 1.0 else x0 * gain
 
     def show(step, sigma, state, x0):
         if callback is not None:
@@ -86,12 +91,7 @@ def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, n
 
     with tqdm(total=len(levels) - 1, disable=disable) as bar:
         if tape is None:
-            options = {
-                **{k: v for k, v in entry.solver.items() if k != "method"},
-                **{k: values[k] for k in ("solver_type", "rtol", "atol")},
-            }
-            least = float(wrap.sigmas[0])
-            return adapt(path, denoise, x, levels, least, project=project, show=show, advance=bar.update, **options)
+            return adapt(path, denoise, x, levels, float(wrap.sigmas[0]), project=project, show=show, advance=bar.update, **options)
 
         def mark(step, state, x0):
             show(step, sigmas[step], state, x0)
@@ -105,16 +105,42 @@ def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, n
 
 
 def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[str, Any]) -> dict[str, Any]:
-    """The options of `plan`."""
+    """The options of `plan`, or of the adaptive solver."""
+    if entry.adaptive:
+        return {k: v for k, v in entry.solver.items() if k != "method"} | {k: values[k] for k in ("solver_type", "rtol", "atol")}
     options = {**entry.solver, **{name: values[name] for name in PLANNED if name in values}}
     if not options.get("eta"):
         options.pop("noise_rule", None)  # without noise there is no rule for it
     if values.get("statistics", NO_FILE) != NO_FILE:
         found = files.statistics(values["statistics"])
-        _warn_foreign(found, model, extra_args)
+        _warn_foreign(found.metadata, f"the statistics {found.label} were made", "calibrate", model, extra_args)
         # with a mask the last step ends with the prediction, where the host has put the picture that it keeps
         options["statistics"] = dataclasses.replace(found, tail="x0") if getattr(model, "mask", None) is not None else found
     return options
+
+
+def _gains(values: dict[str, Any], options: dict[str, Any], model: Any, levels: Sequence[float], extra_args: dict[str, Any]) -> Any:
+    """The gains of the file of tuned steps, if there is one and they are right for this run; what is not as tuned is said."""
+    if (name := values.get("tuned", NO_FILE)) == NO_FILE:
+        return ()
+    from .tuned import gains
+
+    _warn_foreign(files.tuned(name)[1], f"the steps of {name} were tuned", "tune", model, extra_args)
+    whole = {**options, "thresholding": values["thresholding"]}
+    found, note = gains(name, whole, values.get("statistics", NO_FILE), levels, getattr(model, "mask", None) is not None)
+    if note:
+        tell(note)
+    return found
+
+
+def checkpoint_of() -> str | None:
+    """The loaded checkpoint as the host's infotext has it: name and hash; None where this host does not say."""
+    from modules import shared  # the host's
+
+    loaded = getattr(shared, "sd_model", None)
+    info = getattr(loaded, "sd_checkpoint_info", None)
+    name, code = getattr(info, "name_for_extra", None), getattr(loaded, "sd_model_hash", None) or getattr(info, "shorthash", None)
+    return f"{name} [{code}]" if name and code else name
 
 
 def prediction_of(wrap: Any) -> str | None:
@@ -128,19 +154,19 @@ def prediction_of(wrap: Any) -> str | None:
     return "V_PREDICTION" if "CompVisVDenoiser" in names else "EPS" if "CompVisDenoiser" in names else None
 
 
-def _warn_foreign(statistics: Any, model: Any, extra_args: dict[str, Any]) -> None:
-    """One warning where statistics were made for another guidance or prediction type than this run's. Hosts describe one checkpoint in
-    different words, so the checkpoint itself is not compared."""
+def _warn_foreign(made: Mapping[str, str], what: str, mend: str, model: Any, extra_args: dict[str, Any]) -> None:
+    """One warning where a file was made for another checkpoint, guidance or prediction type than this run's. Other hosts describe a
+    checkpoint in words of their own; then it is not compared."""
     scale = extra_args.get("cond_scale")
-    now = {"guidance": None if scale is None else f"{float(scale):g}", "prediction type": prediction_of(model.inner_model)}
-    made = {name: statistics.metadata.get(name) for name in now}
-    other = [name for name in now if made[name] is not None and now[name] is not None and made[name] != now[name]]
+    now = {
+        "checkpoint": checkpoint_of(),
+        "guidance": None if scale is None else f"{float(scale):g}",
+        "prediction type": prediction_of(model.inner_model),
+    }
+    other = [name for name in now if made.get(name) is not None and now[name] is not None and made[name] != now[name]]
     if other:
         mine, yours = (", ".join(f"{name} {words[name]}" for name in other) for words in (made, now))
-        tell(
-            f"the statistics {statistics.label} were made for {mine}, but this run has {yours}; calibrate for this use, or expect less "
-            "of it."
-        )
+        tell(f"{what} for {mine}, but this run has {yours}; {mend} for this use, or expect less.")
 
 
 def _noise(x: Any, levels: Sequence[float], given: Any, seeds: Sequence[int] | None) -> Callable[[float, float], Any]:

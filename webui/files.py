@@ -1,55 +1,79 @@
-"""Files of statistics in models/dpm_ems: their list, and names that cannot lead out of the folder."""
+"""Files of statistics and of tuned steps in the host's model folders: their lists, what they hold, and their end."""
 
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
-from .options import NO_FILE, BadOption
+from ..solvers.folders import EMS, TUNED, Folder, part_of
+from .options import FILES, NO_FILE, BadOption
 
-FOLDER, SUFFIX = "dpm_ems", ".safetensors"
+RENEW = "press the refresh button"
 
 
-def folder() -> Path:
-    """models/dpm_ems of this host; it need not exist."""
+def top(folder: Folder) -> Path:
+    """models/dpm_ems or models/dpm_tuned of this host; it need not exist."""
     from modules import paths  # the host's
 
-    return Path(paths.models_path) / FOLDER
+    return Path(paths.models_path) / folder.key
 
 
-def names() -> list[str]:
-    """ "none" and the files that can be chosen, those in folders inside with / in their names."""
-    top = folder()
-    found = sorted(f.relative_to(top).as_posix() for f in top.rglob(f"*{SUFFIX}") if f.is_file()) if top.is_dir() else []
-    return [NO_FILE, *found]
+def listed(folder: Folder) -> list[str]:
+    """The files that can be chosen, those in folders inside with / in their names."""
+    here = top(folder)
+    return sorted(f.relative_to(here).as_posix() for f in here.rglob(f"*{folder.suffix}") if f.is_file()) if here.is_dir() else []
 
 
-def find(name: str) -> Path:
+def names(option: str) -> list[str]:
+    """ "none" and the files that the option `option` can choose."""
+    return [NO_FILE, *listed(FILES[option])]
+
+
+def find(name: str, folder: Folder = EMS, option: str = "statistics") -> Path:
     """The file `name` of the list. BadOption, one sentence, for a name that leads out of the folder or to no file."""
-    parts, said = name.replace("\\", "/").split("/"), f"statistics is {name[:80]!r}"
-    if not name.strip() or "\0" in name or os.path.isabs(name) or ":" in parts[0] or {"", ".", ".."} & set(parts):
-        raise BadOption(f"{said}; choose a file of models/{FOLDER} from the list, or {NO_FILE}.")
-    path = folder().joinpath(*parts)
-    if not parts[-1].lower().endswith(SUFFIX) or not path.is_file():
-        raise BadOption(f"{said}, and there is no such {SUFFIX} file in models/{FOLDER}; put it there and press the refresh button.")
-    if not path.resolve().is_relative_to(folder().resolve()):
-        raise BadOption(f"{said}, a link that leads out of models/{FOLDER}; copy the file there instead.")
-    return path
+    try:
+        return folder.find_in([top(folder)], name, option, RENEW)
+    except ValueError as error:
+        raise BadOption(str(error)) from error
 
 
 def statistics(name: str) -> Any:
     """Statistics fitted to the file `name`, kept until the file changes. BadOption, one sentence."""
-    path = find(name)
+    return _read(_fitted, find(name), name, "statistics")
+
+
+def tuned(name: str) -> tuple[Any, dict[str, str]]:
+    """(Tuned, what it was made for) of the file `name`, kept until the file changes. BadOption, one sentence."""
+    return _read(_loaded, find(name, TUNED, "tuned"), name, "tuned")
+
+
+def delete(name: str, folder: Folder) -> None:
+    """Remove the file `name` and what was measured for it. BadOption, one sentence."""
+    path = find(name, folder, "file")
+    try:
+        path.unlink()
+        part_of(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise BadOption(f"file is {name!r}, which cannot be deleted ({error.strerror}); close what uses it.") from error
+
+
+def _read(read: Any, path: Path, name: str, option: str) -> Any:
     stat = path.stat()
     try:
-        return _fitted(str(path), stat.st_mtime_ns, stat.st_size, name)
+        return read(str(path), stat.st_mtime_ns, stat.st_size, name)
     except ValueError as error:
-        raise BadOption(f"statistics: {error}") from error
+        raise BadOption(f"{option}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4)
 def _fitted(path: str, _changed: int, _size: int, label: str) -> Any:
     from ..solvers.ems_file import load_ems
-    from ..solvers.ems_fit import fit
+    from ..solvers.ems_fit import statistics_of
 
-    return fit(load_ems(path), label=label)
+    return statistics_of(load_ems(path), label)
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(path: str, _changed: int, _size: int, _label: str) -> Any:
+    from ..solvers.tune_file import load_tuned
+
+    return load_tuned(path)

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..solvers.choices import CHOICES
+from ..solvers.folders import EMS, TUNED
 from .entries import Entry
 
 ATTRIBUTE = "dpm_solver_ext"  # on the host's processing object: {option name: value} from the accordion or the API
 AXES = "dpm_solver_ext_axes"  # likewise from the X/Y/Z plot, which goes before
 NO_FILE = "none"
+FILES = {"statistics": EMS, "tuned": TUNED}  # options whose values are files, and their folders
 
 
 class BadOption(ValueError):
@@ -71,6 +73,8 @@ class Option:
             return solver["algorithm"] == "dpmsolver-v3"
         if self.name in ("rtol", "atol"):
             return entry.adaptive
+        if self.name == "tuned":
+            return not entry.adaptive
         return True
 
 
@@ -125,6 +129,11 @@ OPTIONS = (
     Option(
         "atol", "Absolute tolerance", 0.0078, least=0.0001, most=1.0, step=0.0001,
         info="The error that is always allowed. 0.0078 is one grey level of 256 where values lie in -1…1.",
+    ),
+    Option(
+        "tuned", "Tuned steps", NO_FILE,
+        info="Steps that were fitted to your checkpoint, a file in models/dpm_tuned, in place of the schedule type; the tab DPM-Solver "
+        "(ext) finds them. Best with the sampler, the CFG and the number of steps that they were tuned for.",
     ),
 )  # fmt: skip
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -57,8 +57,9 @@ def _classes() -> tuple[Any, Any]:
     import torch
     from modules import sd_samplers_common, sd_samplers_kdiffusion, shared
 
-    from ..solvers.hosting import ending_at
-    from . import adapter, files, infotext, schedules
+    from ..solvers.hosting import ending_at, tell
+    from . import adapter, files, infotext, schedules, tuned
+    from .measure import WORK
     from .options import NO_FILE, options_of
 
     class ExtSamplerData(sd_samplers_common.SamplerData):
@@ -86,7 +87,12 @@ def _classes() -> tuple[Any, Any]:
             return torch.tensor(ended, dtype=sigmas.dtype)
 
         def _schedule(self, p, steps):
-            """The host's; where it has no list of schedule types, "Automatic" can still mean one of ours."""
+            """Tuned steps, or the host's; where it has no list of schedule types, "Automatic" can still mean one of ours."""
+            if (name := options_of(p, self.entry).get("tuned", NO_FILE)) != NO_FILE and steps > 0:
+                sigmas, note = tuned.levels(name, steps, self.model_wrap)
+                if note:
+                    tell(note)
+                return torch.tensor(sigmas, dtype=torch.float32)
             ours = schedules.SCHEDULES.get(self.entry.scheduler)
             automatic = getattr(shared.opts, "k_sched_type", "Automatic") == "Automatic"  # the setting of hosts without the list
             if ours is None or hasattr(modules, "sd_schedulers") or not automatic or p.sampler_noise_scheduler_override:
@@ -98,8 +104,9 @@ def _classes() -> tuple[Any, Any]:
             """Called before each pass. What a script raises the host swallows; what this raises, it shows."""
             arguments = super().initialize(p)
             self.values = options_of(p, self.entry)
-            if (name := self.values.get("statistics", NO_FILE)) != NO_FILE:
-                files.statistics(name)  # a missing file is said before anything is written
+            for option, read in (("statistics", files.statistics), ("tuned", files.tuned)):
+                if (name := self.values.get(option, NO_FILE)) != NO_FILE:
+                    read(name)  # a missing file is said before anything is written
             infotext.write(p, self.version, self.values)
             return arguments
 
@@ -108,6 +115,8 @@ def _classes() -> tuple[Any, Any]:
             return super().create_noise_sampler(x, sigmas, p) if bool((sigmas > 0).any()) else None
 
         def _solve(self, model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None):
+            if (work := getattr(self.p, WORK, None)) is not None:  # a calibration or a tuning, see `measure`
+                return work(model, x, extra_args or {})
             return adapter.run(
                 self.entry, self.values, model, x, sigmas, extra_args, callback, disable, noise_sampler, seeds_of(self.p, x.shape[0])
             )

@@ -1,8 +1,19 @@
-"""Our entries in the host's list of schedule types."""
+"""Our entries in the host's list of schedule types: made by formula, published tables, and files of tuned steps."""
 
 from typing import Any
 
 from ..solvers import schedule
+from ..solvers.folders import TUNED
+
+
+def _table(name: str) -> Any:
+    def levels(n, path, top, low, _clock):
+        from ..solvers.tables import table  # not needed until one is asked for
+
+        return table(name, n, path, top, low)
+
+    return levels
+
 
 # name: (label, function of (steps, path, sigma_max, sigma_min, clock)); no entry of the sampler list may end in " " and a label or a name,
 # or the host would cut it off
@@ -11,7 +22,13 @@ SCHEDULES = {
     "dpm_logsnr_ext": ("DPM logSNR", lambda n, path, top, low, clock: schedule.log_snr(path, n, top, low, clock)),
     "dpm_time_uniform_ext": ("DPM time uniform", lambda n, path, top, low, clock: schedule.time_uniform(n, top, low, clock)),
     "dpm_time_quadratic_ext": ("DPM time quadratic", lambda n, path, top, low, clock: schedule.time_uniform(n, top, low, clock, power=2)),
+    "dpm_ays_sd15_ext": ("DPM AYS SD 1.5", _table("ays_sd15")),
+    "dpm_ays_sdxl_ext": ("DPM AYS SDXL", _table("ays_sdxl")),
+    "dpm_gits_ext": ("DPM GITS SD 1.5", _table("gits_sd15")),
+    "dpm_oss_flux_ext": ("DPM OSS FLUX", _table("oss_flux")),
+    "dpm_oss_chroma_ext": ("DPM OSS Chroma", _table("oss_chroma")),
 }
+FILE, LABEL = "dpm_tuned_ext ", "DPM tuned "  # and the file's name without its ending
 
 
 def register() -> bool:
@@ -20,9 +37,14 @@ def register() -> bool:
         from modules import sd_schedulers  # the host's; older ones have none
     except ImportError:
         return False
-    listed = sd_schedulers.schedulers
-    for name, (label, levels) in SCHEDULES.items():
-        entry = sd_schedulers.Scheduler(name, label, function(levels), need_inner_model=True, aliases=[])
+    listed, known = sd_schedulers.schedulers, sd_schedulers.schedulers_map
+    entries = {name: (label, function(levels)) for name, (label, levels) in SCHEDULES.items()} | _of_files()
+    for old in [other for other in listed if other.name.startswith(FILE) and other.name not in entries]:  # files that were deleted
+        listed.remove(old)
+        known.pop(old.name, None)
+        known.pop(old.label, None)
+    for name, (label, levels) in entries.items():
+        entry = sd_schedulers.Scheduler(name, label, levels, need_inner_model=True, aliases=[])
         places = [i for i, other in enumerate(listed) if other.name == name]
         if places:
             listed[places[0]] = entry
@@ -30,8 +52,32 @@ def register() -> bool:
                 del listed[i]
         else:
             listed.append(entry)
-        sd_schedulers.schedulers_map[name] = sd_schedulers.schedulers_map[label] = entry
+        known[name] = known[label] = entry
     return True
+
+
+def _of_files() -> dict[str, tuple[str, Any]]:
+    """{name: (label, schedule type)} of the files of tuned steps that are there now: without gains, for every sampler of the host."""
+    from . import files
+
+    return {FILE + file: (LABEL + file.removesuffix(TUNED.suffix), _tuned(file)) for file in files.listed(TUNED)}
+
+
+def _tuned(file: str) -> Any:
+    def schedule_type(n, sigma_min, sigma_max, inner_model, device="cpu"):
+        import torch
+
+        from ..solvers.hosting import tell
+        from .tuned import levels
+
+        if int(n) < 1:
+            return torch.zeros(1, device=device)
+        sigmas, note = levels(file, int(n), inner_model)
+        if note:
+            tell(note)
+        return torch.tensor(sigmas, dtype=torch.float32, device=device)
+
+    return schedule_type
 
 
 def function(levels: Any) -> Any:

@@ -7,7 +7,7 @@ from gradio.context import Context
 
 from . import files, infotext
 from .entries import BY_NAME as ENTRY
-from .options import ATTRIBUTE, OPTIONS, given
+from .options import ATTRIBUTE, FILES, OPTIONS, given
 
 TITLE = "DPM-Solver (ext)"
 SAMPLER_IDS = ("txt2img_sampling", "img2img_sampling", "hr_sampler")  # elem_ids of the host's choices of a sampler
@@ -19,7 +19,7 @@ def visible(thresholding: Any, *samplers: Any) -> dict[str, bool]:
     the hires fix."""
     chosen = [ENTRY[name] for name in samplers if isinstance(name, str) and name in ENTRY]
     acts = {option.name: any(option.acts(entry, thresholding) for entry in chosen) for option in OPTIONS}
-    return {"hint": not chosen, **acts, "refresh": acts["statistics"]}
+    return {"hint": not chosen, **acts, "refresh": any(acts[name] for name in FILES)}
 
 
 def make_script(base: Any, always: Any) -> Any:
@@ -52,8 +52,12 @@ def make_script(base: Any, always: Any) -> Any:
                 self.shown = {"hint": gr.HTML(HINT, visible=on["hint"])}
                 controls = [_control(self, option, on[option.name]) for option in OPTIONS]
                 self.shown |= {option.name: control for option, control in zip(OPTIONS, controls, strict=True)}
-                button = gr.Button("Refresh the list of statistics", visible=on["refresh"], elem_id=self.elem_id("refresh"))
-                button.click(fn=lambda: gr.update(choices=files.names()), inputs=[], outputs=[self.shown["statistics"]])
+                button = gr.Button("Refresh the lists of files", visible=on["refresh"], elem_id=self.elem_id("refresh"))
+                button.click(
+                    fn=lambda: [gr.update(choices=files.names(name)) for name in FILES],
+                    inputs=[],
+                    outputs=[self.shown[name] for name in FILES],
+                )
                 self.shown["refresh"] = button
             self._follow()
             self.infotext_fields = [(control, option.key) for control, option in zip(controls, OPTIONS, strict=True)]
@@ -91,8 +95,8 @@ def make_script(base: Any, always: Any) -> Any:
 
 def _control(script: Any, option: Any, shown: bool) -> Any:
     common = {"label": option.label, "info": option.info, "elem_id": script.elem_id(option.name), "visible": shown}
-    if option.name == "statistics":  # a pasted name of a file that is not here stays to be seen, and the run says so
-        return gr.Dropdown(choices=files.names(), value=option.default, allow_custom_value=True, **common)
+    if option.name in FILES:  # a pasted name of a file that is not here stays to be seen, and the run says so
+        return gr.Dropdown(choices=files.names(option.name), value=option.default, allow_custom_value=True, **common)
     if option.choices:
         return gr.Dropdown(choices=list(option.choices), value=option.default, **common)
     return gr.Slider(minimum=option.least, maximum=option.most, step=option.step, value=option.default, **common)

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from .files import names
-from .options import AXES, OPTIONS, BadOption, Option
+from .options import AXES, FILES, OPTIONS, BadOption, Option
 
 PREFIX = "[DPM-Solver] "
 
@@ -31,8 +31,8 @@ def _axis(axis_class: Any, option: Option) -> Any:
     def confirm(_p, values):
         for value in values:
             option.check(value)
-            if option.name == "statistics" and value not in names():
-                raise BadOption(f"statistics is {value!r}; choose from {', '.join(names())}.")
+            if option.name in FILES and value not in names(option.name):
+                raise BadOption(f"{option.name} is {value!r}; choose from {', '.join(names(option.name))}.")
 
-    choices = names if option.name == "statistics" else (lambda: list(option.choices)) if is_text else None
+    choices = (lambda: names(option.name) if option.name in FILES else list(option.choices)) if is_text else None
     return axis_class(PREFIX + option.label, str if is_text else float, apply, confirm=confirm, choices=choices)

@@ -16,6 +16,7 @@ LAYERS = [
     {"structure"},
     {"proof"},
     {"*planner"},
+    {"lower"},
     {"execute"},
     {"adaptive", "official_grid", "official_model"},
     {"hosting"},
@@ -27,15 +28,16 @@ LAYERS = [
     {"tune_fit"},
     {"tune_run"},
     {"tune"},
-    {"tune_file", "tune_so_far"},
+    {"tune_file", "tune_so_far", "tune_use"},
     {"ems_pool"},
     {"ems"},
     {"ems_paths", "ems_fit", "ems_check"},
     {"ems_calibrate", "ems_file"},
+    {"ems_held"},
     {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
-EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays", "basis"}
+EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays", "basis", "lower"}
 # Nothing that runs in a user's host opens a connection or starts a program.
 FORBIDDEN = {
     "socket",

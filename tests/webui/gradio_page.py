@@ -94,7 +94,7 @@ def main(models):
     out["follows hires"] = follow(demo, script, chosen, SAMPLERS[0], SAMPLERS[2])
     Path(models, "dpm_ems").mkdir(exist_ok=True)
     Path(models, "dpm_ems", "new.safetensors").touch()
-    out["refreshed"] = answer(demo, script.shown["refresh"], "click", [])[0]["choices"]
+    out["refreshed"] = [update["choices"] for update in answer(demo, script.shown["refresh"], "click", [])]
     with gr.Blocks():  # the API asks for the controls twice more, outside the page
         again = [c.value for c in script.ui(False)]
         script.ui(False)

@@ -73,14 +73,19 @@ class Host:
         self.module("", __path__=[])
         self.module("shared", opts=self.opts, state=self.state, total_tqdm=types.SimpleNamespace(update=lambda: None))
         self.module("paths", models_path=str(models))
-        self.module("script_callbacks", on_infotext_pasted=lambda f: self.pasted.append(f), on_before_ui=lambda f: self.before_ui.append(f))
+        self.module(
+            "script_callbacks",
+            on_infotext_pasted=lambda f: self.pasted.append(f),
+            on_before_ui=lambda f: self.before_ui.append(f),
+            on_ui_tabs=lambda f: self.tabs.append(f),
+        )
         self.module("sd_samplers_common", SamplerData=self.sampler_data(), InterruptedException=Interrupted)
         if kind != "old":
             self.schedules()
         self.module("sd_samplers_kdiffusion", KDiffusionSampler=sampler_class(self))
         self.samplers()
         self.scripts = self.module("scripts", Script=script_class(), AlwaysVisible=object(), scripts_data=[])
-        self.pasted, self.before_ui, self.script = [], [], None
+        self.pasted, self.before_ui, self.tabs, self.script = [], [], [], None
 
     def module(self, name, **names):
         full = f"modules.{name}" if name else "modules"
@@ -103,6 +108,7 @@ class Host:
         samplers and schedule types stay."""
         self.pasted.clear()
         self.before_ui.clear()
+        self.tabs.clear()
         self.scripts.scripts_data.clear()
         path, file = list(sys.path), ROOT / "scripts" / "dpm_solver_ext.py"
         sys.path.insert(0, str(ROOT))
@@ -270,6 +276,19 @@ def script_class():
     return Script
 
 
+def at_step(parts, step):
+    return next((part.cond for part in parts if step <= part.end_at_step), parts[0].cond)
+
+
+def rows_of(cond, step):
+    """What the denoiser makes of conditions: A prompt_parser.py:293 and :321. A number stays one."""
+    if hasattr(cond, "batch"):
+        return torch.stack([at_step(parts[0].schedules, step) for parts in cond.batch]).view(-1, 1, 1, 1)
+    if isinstance(cond, list):
+        return torch.stack([at_step(parts, step) for parts in cond]).view(-1, 1, 1, 1)
+    return cond
+
+
 def sampler_class(host):
     class Denoiser(torch.nn.Module):
         """A sd_samplers_cfg_denoiser.py: guidance, masks, previews and the step count around the model."""
@@ -291,6 +310,7 @@ def sampler_class(host):
             host.condition = cond
             host.on_call(self)
             host.calls += 1
+            cond, uncond = rows_of(cond, self.step), rows_of(uncond, self.step)
             u = self.inner_model(x, sigma, cond=uncond)
             denoised = u + (self.inner_model(x, sigma, cond=cond) - u) * cond_scale
             if self.mask is not None:  # :284, after the model
@@ -350,12 +370,15 @@ def sampler_class(host):
             self.model_wrap_cfg.init_latent = x
             return self.run(p, host.model.noised(x, noise, part[0]), part, sigmas, last + 1)
 
-        def sample(self, p, noise):
+        def sample(self, p, noise, conditioning=1.0, unconditional_conditioning=0.0, image_conditioning=None):
             """:190."""
             sigmas = self.get_sigmas(p, p.steps)
-            return self.run(p, host.model.noised(torch.zeros_like(noise), noise, sigmas[0]), sigmas, sigmas, p.steps)
+            return self.run(
+                p, host.model.noised(torch.zeros_like(noise), noise, sigmas[0]), sigmas, sigmas, p.steps,
+                conditioning, unconditional_conditioning, image_conditioning,
+            )  # fmt: skip
 
-        def run(self, p, x, sigmas, whole, steps):
+        def run(self, p, x, sigmas, whole, steps, cond=1.0, uncond=0.0, image_cond=None):
             given, names = self.initialize(p), inspect.signature(self.func).parameters
             if "sigmas" in names:
                 given["sigmas"] = sigmas
@@ -363,7 +386,7 @@ def sampler_class(host):
                 given["noise_sampler"] = self.create_noise_sampler(x, whole, p)
             if self.config.options.get("solver_type") == "heun":
                 given["solver_type"] = "heun"
-            extra = {"cond": 1.0, "image_cond": None, "uncond": 0.0, "cond_scale": p.cfg_scale, "s_min_uncond": 0.0}
+            extra = {"cond": cond, "image_cond": image_cond, "uncond": uncond, "cond_scale": p.cfg_scale, "s_min_uncond": 0.0}
             self.sampler_extra_args, self.last_latent = extra, x
             self.model_wrap_cfg.steps, self.model_wrap_cfg.total_steps = steps, self.config.total_steps(steps)
             try:  # sd_samplers_common.py:265

@@ -15,7 +15,7 @@ ARGUMENTS = [
     ("thresholding", "off", "DPM-Solver thresholding"), ("threshold_ratio", 0.995, "DPM-Solver threshold ratio"),
     ("threshold_max", 1.0, "DPM-Solver threshold max"), ("eta", 1.0, "DPM-Solver eta"), ("s_noise", 1.0, "DPM-Solver s noise"),
     ("final_sigma", "zero", "DPM-Solver final sigma"), ("statistics", "none", "DPM-Solver statistics"),
-    ("rtol", 0.05, "DPM-Solver rtol"), ("atol", 0.0078, "DPM-Solver atol"),
+    ("rtol", 0.05, "DPM-Solver rtol"), ("atol", 0.0078, "DPM-Solver atol"), ("tuned", "none", "DPM-Solver tuned"),
 ]  # fmt: skip
 OTHER = {
     "final_rule": "none", "solver_type": "taylor", "thresholding": "dynamic_in_latent_space", "threshold_ratio": 0.9, "threshold_max": 5.0,
@@ -73,14 +73,15 @@ BAD = [
     ("final_rule", "sometimes"), ("final_rule", None), ("solver_type", 3), ("thresholding", "dynamic"), ("threshold_ratio", 0),
     ("threshold_ratio", 1.5), ("threshold_max", "much"), ("eta", -1), ("eta", True), ("eta", float("nan")), ("s_noise", None),
     ("final_sigma", "low"), ("statistics", "../secret.safetensors"), ("statistics", "/etc/passwd"), ("statistics", "missing.safetensors"),
-    ("statistics", "model.ckpt"), ("statistics", 5), ("rtol", 0), ("rtol", float("inf")), ("atol", "0.1"),
+    ("statistics", "model.ckpt"), ("statistics", 5),
+    ("tuned", "../secret.json"), ("tuned", "missing.json"), ("tuned", 7), ("rtol", 0), ("rtol", float("inf")), ("atol", "0.1"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("option, value", BAD)
 def test_a_bad_value_is_status_422_and_one_sentence_with_the_options_name(host, option, value):
     """Raised where the host shows it: its script runner swallows errors (A scripts.py:828), its API looks into vars() (A api.py:181)."""
-    name = "DPM-Solver-v3 (ext)" if option == "statistics" else ADAPTIVE
+    name = "DPM-Solver-v3 (ext)" if option in ("statistics", "tuned") else ADAPTIVE
     with pytest.raises(table().BadOption) as caught:
         host.generate(host.processing(name), arguments(**{option: value}))
     said = str(caught.value)
@@ -252,7 +253,7 @@ V3 = "DPM-Solver-v3 (ext)"
 def test_files_are_listed_and_their_statistics_used(host, calibrated):
     """The run is the library's own tape with the statistics fitted to the file."""
     files, adapter = (sys.modules[f"dpm_solver_ext.webui.{name}"] for name in ("files", "adapter"))
-    assert files.names() == ["none", "cut.safetensors", "mine.safetensors", "of a friend/his.safetensors"]
+    assert files.names("statistics") == ["none", "cut.safetensors", "mine.safetensors", "of a friend/his.safetensors"]
     p = host.processing(V3, steps=8)
     found = host.generate(p, arguments(statistics=calibrated))
     assert host.infotext(p)["DPM-Solver statistics"] == calibrated

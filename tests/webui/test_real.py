@@ -91,7 +91,7 @@ def test_the_hosts_own_plot_has_an_axis_for_every_option(real):
 
 def test_entries_are_added_once_after_a_reload(real):
     _, said = real
-    assert said["ours"] == NAMES and said["kept"] and said["labels"][-4:] == LABELS and said["script"]
+    assert said["ours"] == NAMES and said["kept"] and said["labels"][-len(LABELS) :] == LABELS and said["script"]
 
 
 def test_the_double_answers_names_as_the_host_does(real, host):

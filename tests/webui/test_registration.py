@@ -15,7 +15,10 @@ NAMES = [
     "DPM-Solver++ 2M SDE (ext)", "DPM-Solver++ 3M SDE (ext)", "DPM-Solver++ SDE (ext)", "DPM-Solver-2 (ext)", "DPM-Solver-3 (ext)",
     "DPM-Solver fast (ext)", "DPM-Solver adaptive (ext)", "UniPC (ext)", "DPM-Solver-v3 (ext)",
 ]  # fmt: skip
-LABELS = ["DPM auto", "DPM logSNR", "DPM time uniform", "DPM time quadratic"]
+LABELS = [
+    "DPM auto", "DPM logSNR", "DPM time uniform", "DPM time quadratic", "DPM AYS SD 1.5", "DPM AYS SDXL", "DPM GITS SD 1.5", "DPM OSS FLUX",
+    "DPM OSS Chroma",
+]  # fmt: skip
 
 
 def lists(host):
@@ -38,9 +41,9 @@ def test_every_entry_is_listed_once_and_the_hosts_own_stay(make_host, kind):
         )
         if kind != "old":
             table = sys.modules["modules.sd_schedulers"]
-            assert [s.label for s in table.schedulers][-4:] == LABELS and len(table.schedulers) == 5 + 4
+            assert [s.label for s in table.schedulers][5:] == LABELS
             assert all(table.schedulers_map[s.name] is table.schedulers_map[s.label] is s for s in table.schedulers)
-        assert len(host.scripts.scripts_data) == len(host.pasted) == len(host.before_ui) == 1
+        assert len(host.scripts.scripts_data) == len(host.pasted) == len(host.before_ui) == len(host.tabs) == 1
     assert sd.create_sampler(NAMES[1], None).func.__self__.__class__.__module__ == "dpm_solver_ext.webui.samplers"
 
 
@@ -107,7 +110,7 @@ def test_only_our_own_names_enter_sys_modules(make_host):
     assert {name.split(".")[0] for name in new} <= {"dpm_solver_ext"}
     assert sys.path == path
     solvers = {name.rpartition(".")[2] for name in new if name.startswith("dpm_solver_ext.solvers.")}
-    assert solvers <= {"choices", "path", "schedule", "arrays", "hosting", "notes"}, "planners wait for the first run"
+    assert solvers <= {"choices", "path", "schedule", "arrays", "hosting", "notes", "folders"}, "planners wait for the first run"
 
 
 def test_one_file_in_scripts_and_no_package(root):

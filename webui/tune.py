@@ -1,0 +1,169 @@
+"""Tuning of steps for the loaded checkpoint and one of our samplers."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..solvers.folders import TUNED, check_writable, part_of
+from .entries import BY_NAME
+from .files import statistics, top
+from .lists import MODES, SAMPLERS
+from .measure import Measured, Use, Watch, code_of, halving, on_the_model
+from .options import NO_FILE, BadOption
+
+BESIDE = ("DPM-Solver auto (ext)", "DPM-Solver++ 2M (ext)", "UniPC (ext)")  # what the last of the modes tries, too
+KNOWN = ("DPM auto", "Karras", "Beta", "SGM Uniform", "Align Your Steps", "Normal", "Simple")  # labels of schedule types to start from
+REFERENCE = 50  # steps of what is called converged; more where more are tuned
+
+
+def known_schedules(model: Measured, steps: int) -> dict[str, list[float]]:
+    """The schedule types of the host that have `steps` falling steps from the model's most noise to 0, and ours."""
+    import torch
+
+    from ..solvers.tune import known_schedules as own
+
+    found: dict[str, list[float]] = {}
+    try:
+        from modules import sd_schedulers  # the host's; older ones have none
+    except ImportError:
+        return own(model.path, steps, model.top, model.low, model.clock)
+    for label in KNOWN:
+        entry = sd_schedulers.schedulers_map.get(label)
+        if entry is None or (label == "Karras" and model.path.name == "flow"):
+            continue
+        more = {"inner_model": model.wrap} if entry.need_inner_model else {}
+        try:
+            levels = entry.function(n=steps, sigma_min=model.low, sigma_max=model.top, **more, device=torch.device("cpu"))
+            levels = [float(s) for s in levels]
+            model.path.validate(levels)
+        except Exception:  # whatever a host's schedule says of a model that it is not for
+            continue
+        falls = all(a > b for a, b in zip(levels, levels[1:], strict=False))
+        if (
+            len(levels) == steps + 1
+            and falls
+            and levels[-1] == 0
+            and abs(levels[0] / model.top - 1) < 0.01
+            and levels[-2] > 0.9 * model.low
+        ):
+            found[label] = levels
+    return found or own(model.path, steps, model.top, model.low, model.clock)
+
+
+def solvers_of(sampler: str, mode: str, file: str) -> dict[str, dict[str, Any]]:
+    """{name of an entry: options of `plan`} of what is tried."""
+    names = dict.fromkeys([sampler, *(BESIDE if mode == MODES[2] else ())])
+    found = {name: dict(BY_NAME[name].solver) for name in names}
+    if file != NO_FILE and found[sampler]["algorithm"] == "dpmsolver-v3":
+        found[sampler]["statistics"] = statistics(file)
+    return found
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of options can be written down; of statistics, that there are some."""
+    return {k: True if k == "statistics" else v for k, v in options.items() if v is not None}
+
+
+def tune(
+    use: Use, watch: Watch, *, sampler: str, file: str, steps: int, mode: str, seeds: int, budget: int, seed: int, name: str
+) -> tuple[str | None, str]:
+    """(the file in models/dpm_tuned, what was done). The file is `name` with a code of all settings but `budget`. What is measured is kept
+    when the run is interrupted or fails; then the file is None."""
+    import torch
+
+    from ..solvers.keep import Keeper
+    from ..solvers.tune import ROUNDS, State, tune_schedule
+    from ..solvers.tune_file import save_state, save_tuned
+    from ..solvers.tune_run import FEW, lowest_budget
+
+    if sampler not in SAMPLERS:
+        raise BadOption(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+    if mode not in MODES:
+        raise BadOption(f"tune is {mode!r}; choose one of {'; '.join(MODES)}.")
+    TUNED.place_in(top(TUNED), name, "")
+    if BY_NAME[sampler].noisy:
+        mode = MODES[0]  # its noise has no gains, and is not tuned
+    solvers, told = solvers_of(sampler, mode, file), {}
+    gains, fine, held_out = mode != MODES[0], max(REFERENCE, 2 * steps), max(3, seeds // 2)
+
+    def work(model: Measured) -> tuple[Path, str]:
+        known = known_schedules(model, steps)
+        settings = model.words | {
+            "sigma_min": f"{model.low:.9g}", "steps": str(steps), "tune": mode,
+            "sampler": sampler + (", without its noise" if BY_NAME[sampler].noisy else ""), "seeds": f"{seeds} from {seed}",
+            "size": "×".join(map(str, model.shape)), "prompts": f"{len(use.prompts)} #{code_of(use.prompts, use.negative)}",
+        }  # fmt: skip
+        if "statistics" in solvers[sampler]:
+            settings["statistics"] = file
+        place = TUNED.place_in(top(TUNED), name, code_of(settings, {k: plain(v) for k, v in solvers.items()}))
+        before, state = _held(place, settings)
+        if before is not None and _is_paid(*before, budget):
+            return place, f"0 model calls: {place.name} has the outcome."
+        calls = steps * max(BY_NAME[key].calls for key in solvers)
+        tried = len(known) + (len(solvers) - 1) * min(FEW, len(known))
+        total = budget or lowest_budget(seeds, held_out, tried, calls, fine, gains, len(solvers), ROUNDS)
+        state = state or State()
+        check_writable(place)
+        told["kept"] = place.name
+        watch.begin(state.evaluations)
+        begun = dict(state.searches)
+        noise = [torch.randn(model.shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(seeds)]
+        start = model.top * torch.stack(noise).to(model.device)
+        with Keeper(state, place, lambda content, path: save_state(content, path, settings)) as keep:
+
+            def report(state: State) -> None:
+                keep()
+                error = f", error {state.best[0][1]:.3g} → {state.best[-1][1]:.3g}" if state.best else ""
+                watch(state.evaluations, max(total, state.evaluations), error, "at most ")
+
+            def once(batch: int) -> Any:
+                return tune_schedule(
+                    model, model.path, solvers, steps, x=start, sigma_max=model.top, sigma_min=model.low, time_map=model.clock, known=known,
+                    gains=gains, held_out=held_out, reference_steps=fine, budget=budget or None, batch=batch, begin=model.begin,
+                    state=state, report=report,
+                )  # fmt: skip
+
+            tuned = halving(once, min(seeds, use.batch))
+            final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))
+            words = settings | {"budget": str(budget), "search": "ended" if final else "ended by the budget"}
+            words["plan"] = json.dumps(plain(solvers[tuned.solver]))
+            save_tuned(tuned, place, words)
+            keep.finish(final)
+        return place, f"{model.made:,} model calls: {place.name} has the outcome."
+
+    done = on_the_model(use, watch, work)
+    if done is None:
+        kept = f"; what is measured is kept, and the same settings go on from there ({told['kept']})" if told else ""
+        return None, f"Stopped{kept}."
+    return done[0].name, done[1]
+
+
+def _held(place: Path, settings: Mapping[str, str]) -> tuple[Any, Any]:
+    """((Tuned, its words) or None, State or None) of this tuning; what cannot be read is said, and not used."""
+    from ..solvers.hosting import log
+    from ..solvers.tune_file import load_state, load_tuned
+
+    found: list[Any] = [None, None]
+    for i, (path, load) in enumerate(((place, load_tuned), (part_of(place), load_state))):
+        if not path.is_file():
+            continue
+        try:
+            found[i] = load(path)
+        except ValueError as error:
+            log.warning("DPM-Solver (ext): %s is not used and will be replaced: %s", path.name, error)
+            continue
+        other = next((k for k in settings if found[i][1].get(k) != settings[k]), None)
+        if other is not None:
+            made = found[i][1].get(other, "unknown")
+            raise BadOption(f"file_name leads to {path.name}, which was made for {other} {made:.200}; choose another name, or delete it.")
+    return found[0], None if found[1] is None else found[1][0]
+
+
+def _is_paid(tuned: Any, words: Mapping[str, str], budget: int) -> bool:
+    """Whether a tuning with this budget has come to its end before."""
+    if words.get("search") == "ended":
+        return True
+    old = words.get("budget", "")
+    spent = int(old) if old.isascii() and old.isdigit() and len(old) < 16 else 0
+    return old == "0" if budget == 0 else budget <= max(tuned.evaluations, spent)
