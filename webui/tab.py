@@ -1,22 +1,16 @@
 """The tab: calibrate DPM-Solver-v3 and tune steps for the loaded checkpoint; look at files and schedules."""
 
-import html
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from ..solvers.folders import EMS, TUNED, Folder
-from . import files, schedules
+from ..solvers.folders import EMS
+from . import buttons, files, schedules
 from .lists import MODES, SAMPLERS, SHAPES
-from .measure import Use, Watch, run, whole
-from .options import NO_FILE, BadOption
+from .options import NO_FILE
 
 TITLE = "DPM-Solver (ext)"
-FOLDERS: dict[str, Folder] = {"statistics for DPM-Solver-v3": EMS, "tuned steps": TUNED}
-POLL = 0.5  # seconds between two looks at a run
 TOLD = "<p>The loaded checkpoint is measured as you paint with it: with these prompts, their LoRAs, this CFG and size.</p>"
-_running: list[Watch] = []  # at most one; the thread of a run lives on when the page is closed
 
 
 def make_tab() -> tuple[Any, str, str]:
@@ -42,15 +36,17 @@ def make_tab() -> tuple[Any, str, str]:
                 types, steps, draw = _schedules()
         report, picture = gr.HTML("", elem_id=_id("report")), gr.Image(None, interactive=False, show_label=False, elem_id=_id("picture"))
         shown, renew = [status, report, picture], {"outputs": [file, tuning[1]]}
-        for button, started, inputs in ((begin, start_calibration, calibration), (tune, start_tuning, tuning)):
-            click = button.click(fn=_whole(started), inputs=[*use, *inputs], outputs=shown)
-            click.then(fn=_lists, inputs=[kind], **renew)
-        stop.click(fn=stop_run, inputs=[], outputs=[status], queue=False)
-        refresh.click(fn=_lists, inputs=[kind], **renew)
-        kind.change(fn=_lists, inputs=[kind], **renew)
-        inspect.click(fn=_said(inspected), inputs=[kind, file], outputs=shown)
-        delete.click(fn=_said(deleted), inputs=[kind, file, sure], outputs=shown).then(fn=_lists, inputs=[kind], **renew)
-        draw.click(fn=_said(drawn), inputs=[types, steps], outputs=shown)
+        for button, started, inputs in ((begin, buttons.start_calibration, calibration), (tune, buttons.start_tuning, tuning)):
+            click = button.click(fn=buttons.followed(started), inputs=[*use, *inputs], outputs=shown)
+            click.then(fn=buttons.lists, inputs=[kind], **renew)
+        stop.click(fn=buttons.stop_run, inputs=[], outputs=[status], queue=False)
+        refresh.click(fn=buttons.lists, inputs=[kind], **renew)
+        kind.change(fn=buttons.lists, inputs=[kind], **renew)
+        inspect.click(fn=buttons.said(buttons.inspected), inputs=[kind, file], outputs=shown)
+        delete.click(fn=buttons.said(buttons.deleted), inputs=[kind, file, sure], outputs=shown).then(
+            fn=buttons.lists, inputs=[kind], **renew
+        )
+        draw.click(fn=buttons.said(buttons.drawn), inputs=[types, steps], outputs=shown)
     return tab, TITLE, "dpm_solver_ext"
 
 
@@ -156,7 +152,7 @@ def _tuning() -> list[Any]:
 
 
 def _files() -> tuple[Any, ...]:
-    kind = gr.Radio(label="Files of", choices=list(FOLDERS), value=next(iter(FOLDERS)), elem_id=_id("kind"))
+    kind = gr.Radio(label="Files of", choices=list(buttons.FOLDERS), value=next(iter(buttons.FOLDERS)), elem_id=_id("kind"))
     with gr.Row():
         file = gr.Dropdown(
             label="File", choices=files.listed(EMS), value=None, allow_custom_value=True, elem_id=_id("file"),
@@ -190,178 +186,3 @@ def _labels() -> list[str]:
     except ImportError:
         return []
     return [entry.label for entry in sd_schedulers.schedulers if entry.function is not None]
-
-
-def _lists(kind: str) -> list[Any]:
-    """New choices of the file and of the statistics to tune with."""
-    found = files.listed(FOLDERS.get(kind, EMS))
-    return [gr.update(choices=found, value=None), gr.update(choices=files.names("statistics"))]
-
-
-# --- what the buttons do ---------------------------------------------------------------------------------------------------------------
-
-
-def page(text: str) -> str:
-    """A text of lines, of which those that begin with "- " are a list, as HTML; nothing in it is taken for HTML itself."""
-    lines = [html.escape(line) for line in text.splitlines() if line.strip()]
-    items = [f"<li>{line[2:]}</li>" for line in lines if line.startswith("- ")]
-    return "".join(f"<p>{line}</p>" for line in lines if not line.startswith("- ")) + (f"<ul>{''.join(items)}</ul>" if items else "")
-
-
-def _picture(plot: Any) -> Any:
-    return (plot * 255).round().astype("uint8")
-
-
-def _sentence(error: BaseException) -> str:
-    """What is shown of an error: our sentences as they are; of others the kind, and the whole in the console."""
-    if isinstance(error, ValueError):
-        return str(error)
-    from ..solvers.hosting import log
-
-    log.error("DPM-Solver (ext): the run ended with an error.", exc_info=error)
-    return f"{type(error).__name__}: {error}; the console has more."
-
-
-def _said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
-    """`do` for a button: (status, report, picture) as the page wants them; an error is the status."""
-
-    def answer(*args: Any) -> list[Any]:
-        try:
-            status, report, picture = do(*args)
-        except Exception as error:
-            return [page(_sentence(error)), gr.update(), gr.update()]
-        return [page(status), page(report), picture]
-
-    return answer
-
-
-def _whole(follow: Callable[..., Iterator[list[Any]]]) -> Callable[..., Any]:
-    """A generator as the host can run it: without its queue (--no-gradio-queue) only the end of it."""
-    from modules import shared  # the host's
-
-    if not getattr(getattr(shared, "cmd_opts", None), "no_gradio_queue", False):
-        return follow
-
-    def last(*args: Any) -> list[Any]:
-        *_, end = follow(*args)
-        return end
-
-    return last
-
-
-def start_calibration(prompts, negative, cfg, width, height, batch, samples, nodes, probes, shape, seed, name) -> Iterator[list[Any]]:
-    """Calibrate, with a look at it every half second; one that runs already is followed in its place."""
-
-    def job(watch: Watch) -> tuple[str | None, str]:
-        from .calibrate import calibrate
-
-        return calibrate(use, watch, kind=shape, name=str(name), **numbers)
-
-    try:
-        use = Use.checked(prompts, negative, cfg, width, height, batch)
-        numbers = {
-            "samples": whole("samples", samples, 1, 10000), "nodes": whole("nodes", nodes, 8, 1000),
-            "probes": whole("probes", probes, 1, 100), "seed": whole("calibration_seed", seed, 0, 2**32 - 1),
-        }  # fmt: skip
-        if shape not in SHAPES:
-            raise BadOption(f"shape is {shape!r}; choose one of {', '.join(SHAPES)}.")
-    except BadOption as error:
-        yield [page(str(error)), gr.update(), gr.update()]
-        return
-    yield from _follow("calibration", job, "statistics for DPM-Solver-v3")
-
-
-def start_tuning(
-    prompts, negative, cfg, width, height, batch, sampler, statistics, steps, mode, seeds, budget, seed, name
-) -> Iterator[list[Any]]:
-    """Tune, as `start_calibration`."""
-
-    def job(watch: Watch) -> tuple[str | None, str]:
-        from .tune import tune
-
-        done = tune(use, watch, sampler=sampler, file=str(statistics or NO_FILE), mode=mode, name=str(name), **numbers)
-        if done[0] is not None:
-            schedules.register()  # the new file is a schedule type, too
-        return done
-
-    try:
-        use = Use.checked(prompts, negative, cfg, width, height, batch)
-        numbers = {
-            "steps": whole("steps", steps, 3, 50), "seeds": whole("seeds", seeds, 6, 1000), "budget": whole("budget", budget, 0, 10**6),
-            "seed": whole("tune_seed", seed, 0, 2**32 - 1),
-        }  # fmt: skip
-    except BadOption as error:
-        yield [page(str(error)), gr.update(), gr.update()]
-        return
-    yield from _follow("tuning", job, "tuned steps")
-
-
-def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str) -> Iterator[list[Any]]:
-    """Begin `job`, or look on at the one that runs; at the end what it found."""
-    watch = _running[0] if _running and not _running[0].ended.is_set() else None
-    if watch is None:
-        watch = Watch(what)
-        _running[:] = [watch]
-        run(watch, lambda: job(watch))
-    else:
-        kind = ""  # of another button, or another page
-    while not watch.ended.wait(POLL):
-        yield [page(watch.text), gr.update(), gr.update()]
-    file, text = (None, "") if watch.outcome is None else watch.outcome
-    if watch.error is not None:
-        text = _sentence(watch.error)
-    end = [page(text or "Stopped before it began."), gr.update(), gr.update()]
-    if file is not None and kind:
-        end[1:] = _said(inspected)(kind, file)[1:]
-    yield end
-
-
-def stop_run() -> str:
-    """Ask the run to end after its model call; what it has measured is kept."""
-    if not _running or _running[0].ended.is_set():
-        return page("Nothing runs here.")
-    _running[0].stop.set()
-    return page("Stopping …")
-
-
-def inspected(kind: str, file: Any) -> tuple[str, str, Any]:
-    """What a file holds, in words and as a picture."""
-    folder, name = FOLDERS.get(kind, EMS), str(file or "")
-    files.find(name, folder, "file")
-    if folder is EMS:
-        from ..plots.statistics import plot, summary
-
-        found = files.statistics(name)
-        return "", summary(found), _picture(plot(found))
-    from ..plots.steps import plot as steps_plot
-    from ..plots.tuned import summary as told
-    from ..solvers.tune_use import range_of
-
-    tuned, words = files.tuned(name)
-    path, _ = range_of(words, tuned.sigmas, name)
-    return "", told(tuned, words, name), _picture(steps_plot({"tuned": tuned.sigmas}, path, name))
-
-
-def deleted(kind: str, file: Any, sure: Any) -> tuple[str, str, Any]:
-    """Delete a file, if the box is ticked."""
-    folder, name = FOLDERS.get(kind, EMS), str(file or "")
-    files.find(name, folder, "file")
-    if sure is not True:
-        raise BadOption(f"file is {name!r}; tick the box beside the button to delete it for good.")
-    files.delete(name, folder)
-    if folder is TUNED:
-        schedules.register()
-    return f"{name} is deleted.", "", None
-
-
-def drawn(types: Any, steps: Any) -> tuple[str, str, Any]:
-    """The chosen schedule types, on the loaded model."""
-    from ..plots.steps import plot
-    from .adapter import path_of
-    from .levels import levels_of_types
-
-    if not types:
-        raise BadOption("types is empty; choose the schedule types to draw.")
-    found, wrap, note = levels_of_types(list(types), whole("steps", steps, 1, 1000))
-    listed = [f"- {name}: {', '.join(f'{s:.4g}' for s in sigmas)}" for name, sigmas in found.items()]
-    return note, "\n".join(["sigmas", *listed]), _picture(plot(found, path_of(wrap), "Schedules"))

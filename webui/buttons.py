@@ -1,0 +1,189 @@
+"""What the buttons of the tab do. Each answers with what the page shows then: its status, a report and a picture."""
+
+import html
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from ..solvers.folders import EMS, TUNED, Folder
+from . import files, schedules
+from .lists import SHAPES
+from .measure import Use, Watch, run, whole
+from .options import NO_FILE, BadOption
+
+FOLDERS: dict[str, Folder] = {"statistics for DPM-Solver-v3": EMS, "tuned steps": TUNED}
+POLL = 0.5  # seconds between two looks at a run
+_running: list[Watch] = []  # at most one; the thread of a run lives on when the page is closed
+
+
+def lists(kind: str) -> list[Any]:
+    """New choices of the file and of the statistics to tune with."""
+    found = files.listed(FOLDERS.get(kind, EMS))
+    return [gr.update(choices=found, value=None), gr.update(choices=files.names("statistics"))]
+
+
+def page(text: str) -> str:
+    """A text of lines, of which those that begin with "- " are a list, as HTML; nothing in it is taken for HTML itself."""
+    lines = [html.escape(line) for line in text.splitlines() if line.strip()]
+    items = [f"<li>{line[2:]}</li>" for line in lines if line.startswith("- ")]
+    return "".join(f"<p>{line}</p>" for line in lines if not line.startswith("- ")) + (f"<ul>{''.join(items)}</ul>" if items else "")
+
+
+def _picture(plot: Any) -> Any:
+    return (plot * 255).round().astype("uint8")
+
+
+def _sentence(error: BaseException) -> str:
+    """What is shown of an error: our sentences as they are; of others the kind, and the whole in the console."""
+    if isinstance(error, ValueError):
+        return str(error)
+    from ..solvers.hosting import log
+
+    log.error("DPM-Solver (ext): the run ended with an error.", exc_info=error)
+    return f"{type(error).__name__}: {error}; the console has more."
+
+
+def said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
+    """`do` for a button: (status, report, picture) as the page wants them; an error is the status."""
+
+    def answer(*args: Any) -> list[Any]:
+        try:
+            status, report, picture = do(*args)
+        except Exception as error:
+            return [page(_sentence(error)), gr.update(), gr.update()]
+        return [page(status), page(report), picture]
+
+    return answer
+
+
+def followed(follow: Callable[..., Iterator[list[Any]]]) -> Callable[..., Any]:
+    """A generator as the host can run it: without its queue (--no-gradio-queue) only the end of it."""
+    from modules import shared  # the host's
+
+    if not getattr(getattr(shared, "cmd_opts", None), "no_gradio_queue", False):
+        return follow
+
+    def last(*args: Any) -> list[Any]:
+        *_, end = follow(*args)
+        return end
+
+    return last
+
+
+def start_calibration(prompts, negative, cfg, width, height, batch, samples, nodes, probes, shape, seed, name) -> Iterator[list[Any]]:
+    """Calibrate, with a look at it every half second; one that runs already is followed in its place."""
+
+    def job(watch: Watch) -> tuple[str | None, str]:
+        from .calibrate import calibrate
+
+        return calibrate(use, watch, kind=shape, name=str(name), **numbers)
+
+    try:
+        use = Use.checked(prompts, negative, cfg, width, height, batch)
+        numbers = {
+            "samples": whole("samples", samples, 1, 10000), "nodes": whole("nodes", nodes, 8, 1000),
+            "probes": whole("probes", probes, 1, 100), "seed": whole("calibration_seed", seed, 0, 2**32 - 1),
+        }  # fmt: skip
+        if shape not in SHAPES:
+            raise BadOption(f"shape is {shape!r}; choose one of {', '.join(SHAPES)}.")
+    except BadOption as error:
+        yield [page(str(error)), gr.update(), gr.update()]
+        return
+    yield from _follow("calibration", job, "statistics for DPM-Solver-v3")
+
+
+def start_tuning(
+    prompts, negative, cfg, width, height, batch, sampler, statistics, steps, mode, seeds, budget, seed, name
+) -> Iterator[list[Any]]:
+    """Tune, as `start_calibration`."""
+
+    def job(watch: Watch) -> tuple[str | None, str]:
+        from .tune import tune
+
+        done = tune(use, watch, sampler=sampler, file=str(statistics or NO_FILE), mode=mode, name=str(name), **numbers)
+        if done[0] is not None:
+            schedules.register()  # the new file is a schedule type, too
+        return done
+
+    try:
+        use = Use.checked(prompts, negative, cfg, width, height, batch)
+        numbers = {
+            "steps": whole("steps", steps, 3, 50), "seeds": whole("seeds", seeds, 6, 1000), "budget": whole("budget", budget, 0, 10**6),
+            "seed": whole("tune_seed", seed, 0, 2**32 - 1),
+        }  # fmt: skip
+    except BadOption as error:
+        yield [page(str(error)), gr.update(), gr.update()]
+        return
+    yield from _follow("tuning", job, "tuned steps")
+
+
+def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str) -> Iterator[list[Any]]:
+    """Begin `job`, or look on at the one that runs; at the end what it found."""
+    watch = _running[0] if _running and not _running[0].ended.is_set() else None
+    if watch is None:
+        watch = Watch(what)
+        _running[:] = [watch]
+        run(watch, lambda: job(watch))
+    else:
+        kind = ""  # of another button, or another page
+    while not watch.ended.wait(POLL):
+        yield [page(watch.text), gr.update(), gr.update()]
+    file, text = (None, "") if watch.outcome is None else watch.outcome
+    if watch.error is not None:
+        text = _sentence(watch.error)
+    end = [page(text or "Stopped before it began."), gr.update(), gr.update()]
+    if file is not None and kind:
+        end[1:] = said(inspected)(kind, file)[1:]
+    yield end
+
+
+def stop_run() -> str:
+    """Ask the run to end after its model call; what it has measured is kept."""
+    if not _running or _running[0].ended.is_set():
+        return page("Nothing runs here.")
+    _running[0].stop.set()
+    return page("Stopping …")
+
+
+def inspected(kind: str, file: Any) -> tuple[str, str, Any]:
+    """What a file holds, in words and as a picture."""
+    folder, name = FOLDERS.get(kind, EMS), str(file or "")
+    files.find(name, folder, "file")
+    if folder is EMS:
+        from ..plots.statistics import plot, summary
+
+        found = files.statistics(name)
+        return "", summary(found), _picture(plot(found))
+    from ..plots.steps import plot as steps_plot
+    from ..plots.tuned import summary as told
+    from ..solvers.tune_use import range_of
+
+    tuned, words = files.tuned(name)
+    path, _ = range_of(words, tuned.sigmas, name)
+    return "", told(tuned, words, name), _picture(steps_plot({"tuned": tuned.sigmas}, path, name))
+
+
+def deleted(kind: str, file: Any, sure: Any) -> tuple[str, str, Any]:
+    """Delete a file, if the box is ticked."""
+    folder, name = FOLDERS.get(kind, EMS), str(file or "")
+    files.find(name, folder, "file")
+    if sure is not True:
+        raise BadOption(f"file is {name!r}; tick the box beside the button to delete it for good.")
+    files.delete(name, folder)
+    if folder is TUNED:
+        schedules.register()
+    return f"{name} is deleted.", "", None
+
+
+def drawn(types: Any, steps: Any) -> tuple[str, str, Any]:
+    """The chosen schedule types, on the loaded model."""
+    from ..plots.steps import plot
+    from .adapter import path_of
+    from .levels import levels_of_types
+
+    if not types:
+        raise BadOption("types is empty; choose the schedule types to draw.")
+    found, wrap, note = levels_of_types(list(types), whole("steps", steps, 1, 1000))
+    listed = [f"- {name}: {', '.join(f'{s:.4g}' for s in sigmas)}" for name, sigmas in found.items()]
+    return note, "\n".join(["sigmas", *listed]), _picture(plot(found, path_of(wrap), "Schedules"))
