@@ -192,7 +192,8 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "noise. "
                     "karras, exponential: as the host's own of these names. manual: the sigmas typed below. The others are published "
                     "tables, each for the checkpoints of one model: ays_sd15, gits_sd15 for SD 1.5, ays_sdxl for SDXL (at 10 steps), "
-                    "ays_svd for SVD, oss_flux (10), oss_wan (20), oss_chroma (40). On other models they run, but gain nothing.")),
+                    "ays_svd for SVD, oss_flux (10), oss_wan (20), oss_chroma (40). On other models they run, but gain nothing; "
+                    "connect the model, and info says so.")),
                 io.Int.Input("steps", default=12, min=1, max=10000, tooltip=(
                     "Model calls with a multistep sampler. 6 to 8 for a look, 10 to 15 for a picture, 25 to be done with it. Ignored by "
                     "manual.")),
@@ -203,7 +204,8 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "The noise level to start from; 0 means the model's own, which is right unless you continue a run from another "
                     "sampler.")),
                 io.Float.Input("sigma_min", default=0.0, min=0.0, max=5000.0, step=0.001, round=False, tooltip=(
-                    "The least noise level that steps are spread over, before the final 0; 0 means the model's own.")),
+                    "The least noise level that steps are spread over, before the final 0; 0 means the model's own. The published tables "
+                    "have a last step of their own, and are cut above it only.")),
                 io.String.Input("manual_sigmas", default="14.6, 6.5, 2.9, 1.3, 0.5, 0", tooltip=(
                     "For manual only: falling noise levels, separated by commas; the last is usually 0.")),
                 io.Model.Input("model", optional=True, tooltip="The model that will run. It brings its noise levels, its shift and its "

@@ -52,15 +52,20 @@ def of_model(model_sampling) -> tuple[Path, float, float, TimeMap, bool]:
 
 
 def of_table(name: str, path: Path | None, sigma_max: float, sigma_min: float) -> tuple[Path, float, float, str, list[str]]:
-    """(path, sigma_max, sigma_min, where the levels come from, a sentence where the table cannot have been made for this model) for a
-    published table, for a model of this path and range, or (None) for no model: then the table's own."""
+    """(path, sigma_max, sigma_min, where the levels come from, a sentence where the table cannot have been made for this model, or where
+    that cannot be seen) for a published table, for a model of this path and range, or (None) for no model: then the table's own."""
     from ..solvers.tables import TABLES, published
 
     home, made_for, *_ = TABLES[name]
     own = published(name, 0)
-    if path is None:
-        return home, own[0], own[-1], f", published for {made_for}", []
     said = []
+    if path is None:
+        if home is FLOW:
+            said.append(
+                f"schedule {name} has the noise levels of {made_for}, a flow model, and they spoil pictures of a model that is none; "
+                "connect the model, so that they are fitted to it."
+            )
+        return home, own[0], own[-1], f", published for {made_for}, over its own noise levels, because no model is connected", said
     if (path is FLOW) is not (home is FLOW):
         kinds = ("is a flow model", "is not a flow model")
         said.append(
@@ -121,11 +126,19 @@ def steps_of(
                 f"schedule {name} cannot place {steps} steps between sigma_max {top:g} and sigma_min {low:g} on this model; take "
                 "fewer steps, another schedule, or 0 for both."
             ) from error
+        if name in schedule.TABLES and sigma_min:
+            without = of_model(model_sampling)[2] if model_sampling is not None else of_table(name, None, top, low)[2]
+            if sigmas == schedule.truncate(lambda n: levels(name, n, path, top, without, clock, final), steps, denoise):
+                said.append(
+                    f"sigma_min is {sigma_min:g}, which changes nothing here: a table is cut only above the level that its last step "
+                    "starts from; set it to 0."
+                )
     count = max(len(sigmas) - 1, 0)
     shown = [f"{s:.4g}" for s in sigmas]
     if len(shown) > 24:
         shown[12:-12] = ["…"]
     text = f"{name}, {count} step{'s' * (count != 1)}{source}" + (f": {', '.join(shown)}" if shown else "; denoise is 0")
+    text = "; ".join([text, *said])
     return Made(sigmas, path, text, said)
 
 

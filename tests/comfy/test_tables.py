@@ -99,11 +99,38 @@ def test_widgets_act(analytic, build_node):
     assert float(alone[0]) == 700 and float(alone[-1]) == pytest.approx(0.002)
 
 
-def test_info_names_the_model_it_was_made_for(pack):
+def test_info_names_the_model_it_was_made_for(analytic, pack, said):
     """The info line says whose table it is, with and without a model."""
     node = pack.nodes["DPMSolverSchedulerExt"]
-    _, text = node.execute("oss_wan", 20, 1.0, 0.0, 0.0, "").args
-    assert "oss_wan, 20 steps, published for Wan: 1, 0.997" in text
+    _, text = node.execute("ays_svd", 10, 1.0, 0.0, 0.0, "").args
+    alone = "over its own noise levels, because no model is connected"
+    assert f"ays_svd, 10 steps, published for Stable Video Diffusion, {alone}: 700, 54.5" in text
+    _, text = node.execute("oss_wan", 20, 1.0, 0.0, 0.0, "", analytic.build("wan")).args
+    assert "oss_wan, 20 steps, published for Wan: 1, 0.997" in text and "connect" not in text and said() == []
+
+
+@pytest.mark.parametrize("name", FLOW_TABLES)
+def test_a_flow_table_that_is_in_doubt(analytic, pack, said, name):
+    """Levels of a flow model without a model, or with a model of another kind: one sentence in the log and in the info."""
+    node = pack.nodes["DPMSolverSchedulerExt"]
+    for model, words in ((None, "connect the model"), (analytic.build("eps"), "choose auto"), (analytic.build("flux"), "")):
+        _, text = node.execute(name, 10, 1.0, 0.0, 0.0, "", model).args
+        assert "\n" not in text and bool(words) == ("; schedule " in text) and words in text
+        sentences = [s for s in said() if words and words in s]
+        assert len(sentences) == bool(words) and (not words or sentences[0].endswith(text.partition("; ")[2]))
+
+
+def test_a_sigma_min_that_changes_nothing(analytic, build_node, said):
+    """A table has its own last steps: a sigma_min below them is told, and one that cuts it or is the end of the run is not."""
+    patcher = analytic.build("eps")
+    make = lambda **more: build_node("DPMSolverSchedulerExt", **{"schedule": "ays_sdxl", "steps": 10, **more})  # noqa: E731
+    for model in ({"model": patcher}, {}):
+        before = len(said())
+        assert torch.equal(make(sigma_min=0.05, **model), make(**model)) and len(said()) == before + (before == 0)
+        assert "sigma_min is 0.05, which changes nothing here" in said()[-1] and "set it to 0" in said()[-1]
+        for acts in ({"sigma_min": 0.5}, {"sigma_min": 0.05, "final_sigma": "sigma_min"}, {"schedule": "karras", "sigma_min": 0.05}):
+            assert not torch.equal(make(**acts, **model), make(**{**acts, "sigma_min": 0.0}, **model))
+        assert len(said()) == 1
 
 
 def test_a_run_along_a_table_ends_right(analytic, build_node):
