@@ -8,17 +8,18 @@ and takes nothing for granted: sizes are checked before reading, and every numbe
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import struct
-import uuid
 from typing import Any
 
 import numpy as np
 
 from .ems import NAMES, Moments
 from .ems_check import FILE_LIMIT, VERSION, check_sums, described, need, start
+from .files import write_beside
 
 HEADER_LIMIT = 1 << 20  # bytes
 
@@ -47,19 +48,8 @@ def save_ems(moments: Moments, file: str | os.PathLike[str]) -> None:
     text += b" " * (-len(text) % 8)
     if len(text) > HEADER_LIMIT or place > FILE_LIMIT - HEADER_LIMIT - 8:
         raise ValueError(f"The statistics would be a file of {place >> 20} MiB; use kind radial or channel, or fewer nodes.")
-    file = os.fspath(file)
-    beside = f"{file}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(beside, "xb") as out:
-            out.write(struct.pack("<Q", len(text)) + text)
-            for a in arrays.values():
-                out.write(np.ascontiguousarray(a, dtype="<f8").tobytes())
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, file)
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)
+    numbers = (np.ascontiguousarray(a, dtype="<f8").tobytes() for a in arrays.values())
+    write_beside(file, itertools.chain([struct.pack("<Q", len(text)) + text], numbers))
 
 
 def load_ems(file: str | os.PathLike[str]) -> Moments:

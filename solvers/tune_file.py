@@ -10,17 +10,18 @@ import base64
 import json
 import math
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from .files import write_beside
 from .tune import State, Tuned
 
 TUNED, STATE, VERSION = "dpm-solver-ext tuned steps", "dpm-solver-ext tuning state", 1
 TUNED_LIMIT, STATE_LIMIT = 4 << 20, 128 << 20  # bytes
 STEPS_LIMIT, CALLS_LIMIT, SAMPLES_LIMIT, WORD_LIMIT, COUNT_LIMIT = 1_000, 10_000, 10_000, 4_000, 1 << 53
+ENDED, BY_BUDGET, STOPPED = "ended", "ended by the budget", "stopped early"  # the word "search" of the metadata of tuned steps
 THETA_LIMIT = 20.0  # of a parameter: a gap e^20 times as long as before is no schedule
 
 
@@ -58,17 +59,7 @@ def _write(file: str | os.PathLike[str], content: dict[str, Any], limit: int) ->
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1 if limit == TUNED_LIMIT else None).encode()
     if len(text) > limit:
         raise ValueError(f"The tuning would be a file of {len(text) >> 20} MiB; give fewer seeds.")
-    file = os.fspath(file)
-    beside = f"{file}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with open(beside, "xb") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, file)
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)
+    write_beside(file, [text])
 
 
 def _texts(metadata: Mapping[str, str]) -> dict[str, str]:
