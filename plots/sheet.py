@@ -28,6 +28,34 @@ class Sheet:
     def line(self, points: list[tuple[float, float]], colour, width: float = 1) -> None:
         self.draw.line([(x * ZOOM, y * ZOOM) for x, y in points], colour, round(width * ZOOM), joint="curve")
 
+    def fill(self, points: list[tuple[float, float]], colour) -> None:
+        self.draw.polygon([(x * ZOOM, y * ZOOM) for x, y in points], colour)
+
+    def dot(self, at: tuple[float, float], radius: float, colour) -> None:
+        (x, y), r = at, radius
+        self.draw.ellipse([(x - r) * ZOOM, (y - r) * ZOOM, (x + r) * ZOOM, (y + r) * ZOOM], colour)
+
+    def wrapped(self, words: str, size: int, width: float, most: int) -> list[str]:
+        """`words` as lines of at most `width`, broken between words, or inside of one that is longer; the last of `most` ends in … if there
+        is more."""
+
+        def fits(line: str) -> bool:
+            return self.draw.textlength(line, _font(size * ZOOM)) <= width * ZOOM
+
+        lines, left = [], words.strip()
+        while left:
+            if fits(left):
+                return [*lines, left]
+            last = len(lines) == most - 1
+            count = next((n for n in range(len(left), 1, -1) if fits(left[:n] + "…" * last)), 1)
+            space = left.rfind(" ", 1, count + 1)
+            count = count if last or space < 0 else space
+            lines.append(left[:count].rstrip() + "…" * last)
+            if last:
+                return lines
+            left = left[count:].strip()
+        return lines
+
     def axes(self, box: tuple[int, int], lam: np.ndarray, span: tuple[float, float], *, first: bool, last: bool) -> None:
         """Frame, grid and, at the left and the bottom of the sheet, numbers."""
         (x, y), (w, h) = box, self.panel
