@@ -21,32 +21,37 @@ def register() -> None:
 
 
 async def answer(request):
-    """JSON of `plan_preview.preview`; status 400 with one sentence as "error" for what cannot be drawn."""
+    """JSON of `plan_preview.preview`, or one sentence as "error": for what the widgets cannot make, and with status 400, which browsers
+    complain of in their console, for what no page of ours asks."""
     import asyncio
 
     from aiohttp import web
 
-    def refuse(sentence: str):
-        return web.json_response({"error": sentence}, status=400)
+    from .plan_preview import NotAsked
+
+    def refuse(sentence: str, status: int = 400):
+        return web.json_response({"error": sentence}, status=status)
 
     if request.content_length is None or request.content_length > LARGEST:
         return refuse(f"The request is longer than {LARGEST} bytes, or does not say how long it is.")
     try:
         found = await asyncio.get_running_loop().run_in_executor(None, _planned, await request.read())
-    except (ValueError, OverflowError, RecursionError) as error:
-        return refuse(str(error) or type(error).__name__)
+    except (NotAsked, RecursionError) as error:
+        return refuse(str(error))
+    except (ValueError, OverflowError) as error:
+        return refuse(str(error), 200)
     return web.json_response(found)
 
 
 def _planned(body: bytes):
     import json
 
-    from .plan_preview import preview
+    from .plan_preview import NotAsked, preview
 
     try:
         asked = json.loads(body)
     except ValueError:
-        raise ValueError("The request is no JSON.") from None
+        raise NotAsked("The request is no JSON.") from None
     return preview(asked)
 
 

@@ -17,6 +17,11 @@ from .adapter import CORRECTOR_RANGE, THRESHOLDING, path_of, time_map_of
 from .options import ADAPTIVE, DATA_STD, METHODS, settled
 from .register import SAMPLERS as LISTED
 
+
+class NotAsked(ValueError):
+    """No page of this pack asks so: the request is damaged or not ours."""
+
+
 SLOW = 300  # steps that are planned in about a second
 TEXT = 4000  # characters of a widget
 # Widgets that a preview reads: (name, default, the kind of value or the values it may have).
@@ -26,8 +31,8 @@ SCHEDULER: dict[str, tuple[Any, Any]] = {
 }  # fmt: skip
 SAMPLER: dict[str, tuple[Any, Any]] = {
     "preset": ("auto", (*PRESETS, "custom", *FAMILY)), "algorithm": ("dpmsolver++", CHOICES["algorithm"]), "order": (2, int),
-    "method": ("multistep", METHODS), "solver_type": ("dpmsolver", ("dpmsolver", "taylor")), "start": ("corrected", CHOICES["start"]),
-    "final_rule": ("smooth", CHOICES["final_rule"]),
+    "method": ("multistep", METHODS), "solver_type": ("dpmsolver", ("dpmsolver", "taylor")),
+    "start": ("corrected", ("corrected", "official")), "final_rule": ("smooth", CHOICES["final_rule"]),
 }  # fmt: skip
 ADVANCED: dict[str, tuple[Any, Any]] = {
     "algorithm": ("dpmsolver-v", CHOICES["algorithm"]), "order": (2, int), "method": ("multistep", METHODS),
@@ -70,12 +75,12 @@ def preview(request: object) -> dict[str, object]:
     `request` has "scheduler": widgets of DPM-Solver Scheduler (ext), or of BasicScheduler, or null for the defaults; "sampler": widgets of
     one of this pack's sampler nodes or of KSamplerSelect with its id as "node", or null for the preset auto; and "model": the token of a
     model that ran, "" for one that has not run yet, or null for none.
-    ValueError, one sentence, for what cannot be planned.
+    ValueError, one sentence, for what cannot be planned; `NotAsked` for what no page of this pack asks.
     """
     given = _dict(request, "the request", ("scheduler", "sampler", "model"))
     token = given.get("model")
     if token is not None and not isinstance(token, str):
-        raise ValueError("model is no text; send the token of a run, or null.")
+        raise NotAsked("model is no text; send the token of a run, or null.")
     model_sampling = _models.get(token) if token else None
     levels, path, source, said, own = _levels(given.get("scheduler"), model_sampling)
     options, more = _options(given.get("sampler")) if own is None or given.get("sampler") is not None else (own, [])
@@ -176,7 +181,7 @@ def _options(given: object) -> tuple[dict[str, Any] | None, list[str]]:
         preset = LISTED.get(_widgets(given, {"sampler_name": ("euler", str)})["sampler_name"])
         return (dict((PRESETS | FAMILY)[preset]) if preset else None), []
     if kind not in SAMPLERS:
-        raise ValueError(f"sampler is of the node {str(kind)[:80]!r}; only those of this pack can be drawn before they ran.")
+        raise NotAsked(f"sampler is of the node {str(kind)[:80]!r}; only those of this pack can be drawn before they ran.")
     w = _widgets(given, SAMPLERS[kind])
     preset = w.pop("preset", "custom")
     if preset != "custom":
@@ -186,12 +191,12 @@ def _options(given: object) -> tuple[dict[str, Any] | None, list[str]]:
 
 def _dict(given: object, name: str, keys) -> dict[str, Any]:
     if not isinstance(given, dict) or not set(given) <= {*keys}:
-        raise ValueError(f"{name} is no object with {', '.join(keys)} only.")
+        raise NotAsked(f"{name} is no object with {', '.join(keys)} only.")
     return given
 
 
 def _widgets(given: object, known: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
-    """The values of the widgets in `known`, those that are missing at their default; ValueError for a value of another kind."""
+    """The values of the widgets in `known`, those that are missing at their default; `NotAsked` for a value of another kind."""
     found = _dict(given, "the node", ("node", *known))
     values = {}
     for name, (default, kind) in known.items():
@@ -207,6 +212,6 @@ def _widgets(given: object, known: dict[str, tuple[Any, Any]]) -> dict[str, Any]
         elif isinstance(kind, tuple) and isinstance(value, str) and value in kind:
             pass
         else:
-            raise ValueError(f"{name} is {str(value)[:80]!r}; the plot can read no such value.")
+            raise NotAsked(f"{name} is {str(value)[:80]!r}; the plot can read no such value.")
         values[name] = value
     return values

@@ -13,6 +13,7 @@ import { Plot } from "./plot.js";
 
 const NAME = "dpm_plan"; // of the widget; never in a saved workflow
 const HEIGHT = 190;
+const WIDTH = 320;
 const GAP = 4; // px that the canvas puts under each widget
 const WAIT = 120; // ms between the last change and the question
 const LOOK = "dpm_plan_axis"; // property of the node, saved with the workflow
@@ -53,6 +54,7 @@ export class Panel {
     this.plot.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.listen(onChange);
     this.arrange(false);
+    node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]]); // of a new node; a saved one brings its own
   }
 
   /** @param {() => void} onChange @private */
@@ -68,8 +70,9 @@ export class Panel {
       };
     }
     const [configured, removed, connected] = [node.onConfigure, node.onRemoved, node.onConnectionsChange];
-    node.onConfigure = function (info) {
-      configured?.call(this, info);
+    node.onConfigure = (info) => {
+      configured?.call(node, info);
+      this.arrange(false); // the size that was saved is the right one for what was shown then
       onChange();
     };
     node.onConnectionsChange = function (...args) {
@@ -165,9 +168,9 @@ export class Panel {
     const body = JSON.stringify(requestOf(this.node, this.model));
     if (body === this.asked) return;
     this.asked = body;
-    let answer, found;
+    let found;
     try {
-      answer = await this.api.fetchApi("/dpm_solver_ext/plan", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      const answer = await this.api.fetchApi("/dpm_solver_ext/plan", { method: "POST", headers: { "Content-Type": "application/json" }, body });
       found = await answer.json();
     } catch {
       if (this.asked === body) {
@@ -177,8 +180,8 @@ export class Panel {
       return;
     }
     if (this.gone || this.asked !== body) return;
-    if (answer.ok) this.plot.show(found, false);
-    else this.plot.say(String(found.error ?? "The server cannot draw this."));
+    if (found.error) this.plot.say(String(found.error));
+    else this.plot.show(found, false);
   }
 
   /**
