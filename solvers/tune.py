@@ -34,7 +34,7 @@ CANDIDATES: dict[str, dict[str, object]] = {
     "ddim": {"algorithm": "dpmsolver++", "order": 1},
 }
 OPTIONS = {*CHOICES, "eta", "s_noise", "r1", "r2", "statistics", "corrector_range"}  # of plan
-ROUNDS = 4  # of search, each with a fresh Jacobian, that a tuning may cost by default
+ROUNDS = 6  # of search, each with a fresh Jacobian, that a tuning may cost by default
 
 
 @dataclass(frozen=True)
@@ -173,19 +173,19 @@ def tune_schedule(
     for name in ranked:
         first.setdefault(owner[name], name)
     begun = list(first.values())[:SEARCHED]
-    budget -= most * held_out * (CHECKED + 2)  # kept for the check
+    budget -= most * held_out * (CHECKED + 1 + SEARCHED)  # kept for the check
     for place, name in enumerate(begun):
         share = (budget - run.state.evaluations) // (len(begun) - place)
         run.search(name, pairs[name][0], spaces[name], mine, run.state.evaluations + share)
-    # the winner by the samples of the search, also among searches of an earlier call: the held-out ones judge that one only
-    losses = {
-        name: float(np.mean(run.tuned_errors(name, pairs[name][0], spaces[name], np.array(theta), mine)))
-        for name, (theta, _) in run.state.searches.items()
-        if name in spaces and len(theta) == spaces[name].size
+    # the best searches, those of an earlier call among them; which of them learnt its own samples by heart, the held-out ones tell
+    found = {name: np.array(theta) for name, (theta, _) in run.state.searches.items() if name in spaces and len(theta) == spaces[name].size}
+    losses = {name: np.mean(run.tuned_errors(name, pairs[name][0], spaces[name], theta, mine)) for name, theta in found.items()}
+    judged = {
+        name: run.tuned_errors(name, pairs[name][0], spaces[name], found[name], others)
+        for name in sorted(losses, key=losses.__getitem__)[:SEARCHED]
     }
-    winner = min(losses, key=losses.__getitem__)
-    theta, space = np.array(run.state.searches[winner][0]), spaces[winner]
-    tuned = run.tuned_errors(winner, pairs[winner][0], space, theta, others)
+    winner = min(judged, key=lambda name: np.mean(judged[name]))
+    theta, space, tuned = found[winner], spaces[winner], judged[winner]
     # the connected solver's own best pair is among those it is held against
     checked = dict.fromkeys([*ranked[:CHECKED], first[next(iter(solvers))]])
     errors = {name: run.errors_of(name, *pairs[name], others) for name in checked}

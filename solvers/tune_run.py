@@ -17,7 +17,7 @@ PICKS = 65_536  # of a latent's values take part in the fit: all of them up to 1
 FEW = 3  # known schedules that solvers beside the first are tried with
 FIRST = 4  # samples on which all pairs are tried
 KEPT = 6  # pairs that go on from there to the other samples
-SEARCHED = 2  # solvers at most, from their best known schedules
+SEARCHED = 2  # solvers at most, from their best known schedules; the held-out samples choose among them
 CHECKED = 3  # known schedules that the held-out samples are spent on
 
 
@@ -49,7 +49,7 @@ def lowest_budget(
     tuned, searches = samples - held_out, min(solvers, SEARCHED)
     screening = calls * (pairs * min(FIRST, tuned) + min(KEPT, pairs) * max(0, tuned - FIRST))
     one_round = tuned * calls * (2 + (calls - 1) * (1 + gains) // 2)
-    return samples * reference_calls + screening + searches * rounds * one_round + calls * held_out * (CHECKED + 2)
+    return samples * reference_calls + screening + searches * rounds * one_round + calls * held_out * (CHECKED + 1 + SEARCHED)
 
 
 def rows(x: Any, ids: Sequence[int]) -> Any:
