@@ -4,15 +4,21 @@ Prints one JSON object. The page is that of A modules/ui.py: a tab's own Blocks 
 scripts in a Group each; A modules/ui_loadsave.py sets saved values when all is made and calls `init_field`.
 """
 
+import contextlib
 import importlib.util
 import json
 import logging
 import sys
+import threading
 import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLERS = ["DPM++ 2M", "DPM-Solver++ 2M (ext)", "DPM-Solver++ 2M SDE (ext)", "DPM-Solver-v3 (ext)", "DPM-Solver adaptive (ext)"]
+
+
+USE = [f"dpm_solver_ext_{name}" for name in ("prompts", "negative", "cfg", "width", "height", "batch")]
+CALIBRATION = [f"dpm_solver_ext_{name}" for name in ("samples", "nodes", "probes", "shape", "calibration_seed", "ems_name")]
 
 
 class Script:
@@ -27,8 +33,9 @@ def load(models):
     """The package as scripts/dpm_solver_ext.py loads it; samplers and schedules have tests of their own, with torch."""
     import gradio  # noqa: F401
 
-    for name in ("modules", "modules.paths", "modules.scripts"):
+    for name in ("modules", "modules.paths", "modules.scripts", "modules.shared"):
         sys.modules[name] = types.ModuleType(name)
+    sys.modules["modules"].shared = sys.modules["modules.shared"]
     sys.modules["modules"].paths = sys.modules["modules.paths"]
     sys.modules["modules"].scripts = sys.modules["modules.scripts"]
     sys.modules["modules.paths"].models_path = models
@@ -100,10 +107,66 @@ def main(models):
         script.ui(False)
     out["again"] = again == out["values"]
     out["restored"] = shown(page(make, saved=SAMPLERS[2])[1])
+    out["tab"] = tab(models)
     late, other, _, chosen = page(make, first=False)
     late.config = late.get_config_file()
     out["late"] = follow(late, other, chosen[:1], SAMPLERS[2])
     sys.stdout.write(json.dumps(out))
+
+
+def tab(models):
+    """The tab, rendered into a page as A ui.py:1147 does, asked and clicked in a running server."""
+    import gradio as gr
+    from dpm_solver_ext.webui import buttons
+    from dpm_solver_ext.webui.tab import make_tab
+
+    made, title, name = make_tab()
+    with gr.Blocks() as demo:
+        with gr.Tabs(), gr.TabItem(title, id=name):
+            made.render()
+    config = demo.get_config_file()
+    inputs = [c for c in config["components"] if c["type"] in ("textbox", "slider", "dropdown", "number", "radio", "checkbox")]
+    out = {
+        "title": [title, name],
+        "labels": [c["props"]["label"] for c in inputs],
+        "infos": {c["props"]["label"]: c["props"].get("info") for c in inputs},
+        "ids": [c["props"].get("elem_id") for c in inputs],
+        "kept": [c.label for c in demo.blocks.values() if getattr(c, "label", None) and not getattr(c, "do_not_save_to_config", False)],
+        "buttons": [c["props"]["value"] for c in config["components"] if c["type"] == "button"],
+    }
+    told = []
+
+    def run(watch, do):
+        """In place of a run, which needs torch: three looks, then an end."""
+        watch.text = "calibration: 5 of 9 model calls"
+        watch.outcome = None, "done as told"
+        threading.Timer(0.2, watch.ended.set).start()
+        told.append(watch.what)
+
+    buttons.run, buttons.POLL = run, 0.05
+    with contextlib.redirect_stdout(sys.stderr):
+        out["looks"] = in_a_server(demo, config)
+    out["told"] = told
+    return out
+
+
+def in_a_server(demo, config):
+    """What the page is told, one after the other, when Calibrate is pressed."""
+    import gradio as gr
+
+    demo.queue()
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, show_api=False)
+    try:
+        from gradio_client import Client
+
+        client = Client(url, **({"verbose": False} if gr.__version__.startswith("4") else {"serialize": False, "verbose": False}))
+        (place,) = [i for i, d in enumerate(config["dependencies"]) if [demo.blocks[n].elem_id for n in d["inputs"]] == USE + CALIBRATION]
+        values = ["a lighthouse", *(demo.blocks[n].value for n in config["dependencies"][place]["inputs"][1:])]
+        job = client.submit(*values, fn_index=place)
+        job.result(timeout=60)
+        return [[part if isinstance(part, str) else None for part in answer[:2]] for answer in job.outputs()]
+    finally:
+        demo.close()
 
 
 def answer(demo, component, event, values):

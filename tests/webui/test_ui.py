@@ -98,3 +98,23 @@ def test_new_files_of_statistics_are_found_without_a_restart(page):
     found = [[c[0] if isinstance(c, list) else c for c in choices] for choices in page["refreshed"]]
     assert found == [["none", "new.safetensors"], ["none"]]
     assert page["choices"][[name for name, _, _ in ARGUMENTS].index("statistics")] == ["none"]
+
+
+# --- the tab ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tab_has_a_name_and_every_control_of_it_a_label_an_info_line_and_an_id(page):
+    tab = page["tab"]
+    assert tab["title"] == ["DPM-Solver (ext)", "dpm_solver_ext"]
+    assert len(set(tab["labels"])) == len(tab["labels"]) == len(set(tab["ids"])) == 25, "the host saves values by their labels"
+    without = [label for label, info in tab["infos"].items() if not (info or "").endswith(".")]
+    assert without == ["Files of", "Yes, delete this file"]
+    assert tab["buttons"] == ["Stop", "Calibrate", "Tune", "Refresh", "Show what it holds", "Delete", "Draw"]
+    assert not {"File", "Files of", "Yes, delete this file", "Sampler to tune for", "Its statistics, of DPM-Solver-v3"} & set(tab["kept"])
+
+
+def test_a_run_is_followed_in_the_page(page):
+    """In a running server of this gradio: looks at the run while it goes on, then its end; with the values that the page has at first."""
+    looks = [status for status, _ in page["tab"]["looks"]]
+    assert page["tab"]["told"] == ["calibration"]
+    assert len(looks) >= 3 and set(looks[:-1]) == {"<p>calibration: 5 of 9 model calls</p>"} and looks[-1] == "<p>done as told</p>"
