@@ -8,8 +8,16 @@ from ..solvers.folders import TUNED
 
 def _table(name: str) -> Any:
     def levels(n, path, top, low, _clock):
-        from ..solvers.tables import table  # not needed until one is asked for
+        from ..solvers.hosting import tell
+        from ..solvers.path import FLOW
+        from ..solvers.tables import TABLES, table  # not needed until one is asked for
 
+        home, made_for, *_ = TABLES[name]
+        if (path is FLOW) is not (home is FLOW):
+            tell(
+                f"the schedule type is a table for {made_for}, but this model is {'a' if path is FLOW else 'no'} flow model; its levels are "
+                "taken at the same signal-to-noise ratio and gain nothing, so choose DPM auto."
+            )
         return table(name, n, path, top, low)
 
     return levels
