@@ -15,8 +15,8 @@ def _table(name: str) -> Any:
         home, made_for, *_ = TABLES[name]
         if (path is FLOW) is not (home is FLOW):
             tell(
-                f"the schedule type is a table for {made_for}, but this model is {'a' if path is FLOW else 'no'} flow model; its levels are "
-                "taken at the same signal-to-noise ratio and gain nothing, so choose DPM auto."
+                f"the schedule type is a table for {made_for}, but this model is {'a' if path is FLOW else 'no'} flow model; its levels "
+                "are taken at the same signal-to-noise ratio and gain nothing, so choose DPM auto."
             )
         return table(name, n, path, top, low)
 
