@@ -223,6 +223,7 @@ class Host:
         p = types.SimpleNamespace(
             sampler_name=sampler, scheduler=scheduler, hr_scheduler=None, is_hr_pass=False, steps=steps, all_seeds=list(seeds),
             batch_size=len(seeds), iteration=0, cfg_scale=7.0, eta=None, s_churn=0.0, s_tmin=0.0, s_tmax=math.inf, s_noise=1.0,
+            s_min_uncond=0.5,
             denoising_strength=0.75, sampler_noise_scheduler_override=None, extra_generation_params={}, mask=None, nmask=None,
         )  # fmt: skip
         vars(p).update(more)
@@ -307,7 +308,7 @@ def sampler_class(host):
         def forward(self, x, sigma, cond, uncond, cond_scale, s_min_uncond, image_cond):
             if host.state.interrupted or host.state.skipped:  # :155
                 raise Interrupted
-            host.condition = cond
+            host.condition, host.unguided_below = cond, s_min_uncond
             host.on_call(self)
             host.calls += 1
             cond, uncond = rows_of(cond, self.step), rows_of(uncond, self.step)
@@ -386,7 +387,7 @@ def sampler_class(host):
                 given["noise_sampler"] = self.create_noise_sampler(x, whole, p)
             if self.config.options.get("solver_type") == "heun":
                 given["solver_type"] = "heun"
-            extra = {"cond": cond, "image_cond": image_cond, "uncond": uncond, "cond_scale": p.cfg_scale, "s_min_uncond": 0.0}
+            extra = {"cond": cond, "image_cond": image_cond, "uncond": uncond, "cond_scale": p.cfg_scale, "s_min_uncond": p.s_min_uncond}
             self.sampler_extra_args, self.last_latent = extra, x
             self.model_wrap_cfg.steps, self.model_wrap_cfg.total_steps = steps, self.config.total_steps(steps)
             try:  # sd_samplers_common.py:265

@@ -120,6 +120,7 @@ def generate(double, shared, name, scheduler, steps=STEPS, seeds=SEEDS, latent=N
     p = double.Host.processing(None, name, scheduler, seeds, steps)
     more = {
         "hr_cfg": 7.0,
+        "s_min_uncond": 0.0,
         "scripts": None,
         "rng": None,
         "refiner_switch_at": None,

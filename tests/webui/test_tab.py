@@ -87,8 +87,11 @@ def test_calibration_is_the_librarys_on_the_hosts_own_guided_model(ready, tmp_pa
     from dpm_solver_ext.solvers.ems_file import load_ems
     from dpm_solver_ext.solvers.path import VE
 
+    counts = set()
+    ready.on_call = lambda denoiser: counts.add((denoiser.step, denoiser.total_steps))
     watch = calibrated(kind="radial", nodes=10)
     assert watch.error is None
+    assert ready.unguided_below == 0.0 and counts == {(19, 20)}, "settings that leave guidance out of some calls must not act"
     found = load_ems(tmp_path / "dpm_ems" / watch.outcome[0])
     ids = [0]
     denoise = guided(ready, lambda: torch.tensor([2.0 + i % 2 for i in ids]).view(-1, 1, 1, 1))
@@ -216,6 +219,14 @@ def test_bad_values_are_one_sentence_before_the_model_is_called(ready, buttons, 
     *_, (status, report, picture) = buttons.start_calibration(**{**given, **BAD[sentence]})
     assert status.startswith("<p>" + sentence.replace("'", "&#x27;")) and status.endswith(".</p>") and status.count("<p>") == 1
     assert report == picture == {} and ready.calls == 0
+
+
+def test_steps_of_samplers_with_noise_are_tuned_without_it_and_without_gains(ready, tmp_path):
+    watch = tuned("DPM-Solver++ 2M SDE (ext)", mode=2, budget=600)
+    assert watch.error is None
+    content = json.loads((tmp_path / "dpm_tuned" / watch.outcome[0]).read_text())
+    assert content["gains"] == [] and content["solver"] == "DPM-Solver++ 2M SDE (ext)"
+    assert content["metadata"]["sampler"] == "DPM-Solver++ 2M SDE (ext), without its noise" and content["metadata"]["tune"] == "schedule"
 
 
 def test_loras_of_the_prompts_are_in_the_words_and_in_the_name(ready, tmp_path):
