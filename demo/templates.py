@@ -40,6 +40,10 @@ SOCKETS = {
     "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], [("IMAGE", "IMAGE")]),
     "VAEEncode": ([("pixels", "IMAGE"), ("vae", "VAE")], [("LATENT", "LATENT")]),
     "LoadImage": ([], [("IMAGE", "IMAGE"), ("MASK", "MASK")]),
+    "SetLatentNoiseMask": ([("samples", "LATENT"), ("mask", "MASK")], [("LATENT", "LATENT")]),
+    "ImageCompositeMasked": ([("destination", "IMAGE"), ("source", "IMAGE"), ("mask", "MASK")], [("IMAGE", "IMAGE")]),
+    "EmptySD3LatentImage": ([], [("LATENT", "LATENT")]),
+    "ModelSamplingSD3": ([("model", "MODEL")], [("MODEL", "MODEL")]),
     "FlipSigmas": ([("sigmas", "SIGMAS")], [("SIGMAS", "SIGMAS")]),
     "SaveImage": ([("images", "IMAGE")], []),
     "PreviewImage": ([("images", "IMAGE")], []),
@@ -71,6 +75,8 @@ SOCKETS = {
     "EmojiDemoLatent": ([], [("latent", "LATENT")]),
     "EmojiDemoDecode": ([("samples", "LATENT")], [("image", "IMAGE")]),
 }
+# Sizes of our nodes with their plots, in a preset and with the options in view, and what stands under a sampler's node.
+PRESET, SCHEDULE, ADVANCED, TUNING, UNDER = (320, 270), (320, 410), (320, 640), (340, 620), 330
 # Widgets in the order of the nodes' inputs; the last is DPM-Solver++(2M) SDE.
 SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]
 SDE_WIDGETS = [
@@ -183,8 +189,8 @@ def emoji_nodes() -> Canvas:
         "Set `preset` to `custom` to let the widgets below it act; hover over one to read what it does."
     )
     model, positive, negative, latent = emoji_base(canvas, note)
-    sampler = canvas.add("DPMSolverSamplerExt", (330, 0), (320, 230), SAMPLER_WIDGETS)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (330, 280), (320, 230), scheduler_widgets(8), model=(model, 0))
+    sampler = canvas.add("DPMSolverSamplerExt", (330, 0), PRESET, SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (330, UNDER), SCHEDULE, scheduler_widgets(8), model=(model, 0))
     wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
     sampled = canvas.add("SamplerCustom", (710, 0), (300, 480), [True, 20260, "fixed", 2.5], latent_image=(latent, 0), **wires)
     decoded = canvas.add("EmojiDemoDecode", (1070, 0), (230, 60), [8], samples=(sampled, 0))
@@ -194,9 +200,9 @@ def emoji_nodes() -> Canvas:
 
 def edit(canvas: Canvas, x: int, model: dict, negative: dict, prompts: tuple[dict, dict], picture: dict, steps: int, cfg: float) -> dict:
     """Schedule, its reverse, the encoding and the decoding SamplerCustom from column x on; returns the last, whose latent is the result."""
-    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), (320, 230), SAMPLER_WIDGETS)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (x, 280), (320, 230), scheduler_widgets(steps, "sigma_min"), model=(model, 0))
-    flipped = canvas.add("FlipSigmas", (x, 560), (320, 40), sigmas=(sigmas, 0))
+    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), PRESET, SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (x, UNDER), SCHEDULE, scheduler_widgets(steps, "sigma_min"), model=(model, 0))
+    flipped = canvas.add("FlipSigmas", (x, 800), (320, 40), sigmas=(sigmas, 0))
     wires = {"model": (model, 0), "negative": (negative, 0), "sampler": (sampler, 0)}
     encoded = canvas.add(
         "SamplerCustom", (x + 380, 0), (300, 280), [False, 0, "fixed", 1.0], title="Encode: picture to noise",
@@ -233,10 +239,10 @@ def v3(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: int, 
     wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
     measured = canvas.add("DPMSolverCalibrateExt", (x, 0), (320, 290), calibrate_widgets(cfg, canvas.name), **wires)
     info = canvas.add("DPMSolverEMSInfoExt", (x, 390), (320, 50), ems=(measured, 0))
-    canvas.add("PreviewImage", (x, 530), (700, 590), title="The statistics", images=(info, 0))
-    canvas.add("PreviewAny", (x + 760, 530), (300, 590), title="What they were made for", source=(info, 1))
-    sampler = canvas.add("DPMSolverSamplerExt", (x + 380, 0), (320, 210), V3_WIDGETS, ems=(measured, 0))
-    sigmas = canvas.add("DPMSolverSchedulerExt", (x + 380, 250), (320, 190), scheduler_widgets(steps), model=(model, 0))
+    canvas.add("PreviewImage", (x, 800), (700, 590), title="The statistics", images=(info, 0))
+    canvas.add("PreviewAny", (x + 760, 800), (300, 590), title="What they were made for", source=(info, 1))
+    sampler = canvas.add("DPMSolverSamplerExt", (x + 380, 0), PRESET, V3_WIDGETS, ems=(measured, 0))
+    sigmas = canvas.add("DPMSolverSchedulerExt", (x + 380, UNDER), SCHEDULE, scheduler_widgets(steps), model=(model, 0))
     return canvas.add(
         "SamplerCustom", (x + 760, 0), (300, 480), [True, 20260, "fixed", cfg], sampler=(sampler, 0), sigmas=(sigmas, 0), **wires
     )
@@ -246,12 +252,12 @@ def tuned(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], steps: in
     """From column x on: a sampler, the tuning of its steps, its picture, and the SamplerCustom that uses them, which is returned."""
     model, positive, negative, latent = base
     wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
-    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), (320, 210), ["dpmpp_2m", *SAMPLER_WIDGETS[1:]])
+    sampler = canvas.add("DPMSolverSamplerExt", (x, 0), PRESET, ["dpmpp_2m", *SAMPLER_WIDGETS[1:]])
     found = canvas.add(
-        "DPMSolverTuneScheduleExt", (x + 380, 0), (340, 400), tune_widgets(cfg, steps, canvas.name), sampler=(sampler, 0), **wires
+        "DPMSolverTuneScheduleExt", (x + 380, 0), TUNING, tune_widgets(cfg, steps, canvas.name), sampler=(sampler, 0), **wires
     )
-    canvas.add("PreviewImage", (x, 530), (700, 420), title="The steps", images=(found, 3))
-    canvas.add("PreviewAny", (x + 760, 530), (320, 420), title="What was gained", source=(found, 2))
+    canvas.add("PreviewImage", (x, 680), (700, 420), title="The steps", images=(found, 3))
+    canvas.add("PreviewAny", (x + 780, 680), (320, 420), title="What was gained", source=(found, 2))
     return canvas.add(
         "SamplerCustom", (x + 780, 0), (300, 480), [True, 20260, "fixed", cfg], sampler=(found, 1), sigmas=(found, 0), **wires
     )
@@ -309,8 +315,8 @@ def checkpoint_nodes() -> Canvas:
     canvas = Canvas("dpm_nodes")
     note = "Choose your checkpoint. All options are on the two DPM-Solver nodes; `preset` = `custom` lets the widgets below it act."
     loader, positive, negative, latent = checkpoint_base(canvas, note)
-    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), (320, 210), SAMPLER_WIDGETS)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (760, 270), (320, 190), scheduler_widgets(14), model=(loader, 0))
+    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), PRESET, SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, UNDER), SCHEDULE, scheduler_widgets(14), model=(loader, 0))
     wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
     sampled = canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 7.0], latent_image=(latent, 0), **wires)
     decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
@@ -325,14 +331,14 @@ def checkpoint_sde() -> Canvas:
         "(its `eta` says how much noise), below **unipc**."
     )
     loader, positive, negative, latent = checkpoint_base(canvas, note)
-    sigmas = canvas.add("DPMSolverSchedulerExt", (380, 530), (320, 230), scheduler_widgets(24), model=(loader, 0))
+    sigmas = canvas.add("DPMSolverSchedulerExt", (380, 530), SCHEDULE, scheduler_widgets(24), model=(loader, 0))
     rows = (
         ("sde", "DPMSolverSamplerAdvancedExt", SDE_WIDGETS),
         ("unipc", "DPMSolverSamplerExt", ["unipc", *SAMPLER_WIDGETS[1:]]),
     )
     for row, (name, kind, widgets) in enumerate(rows):
-        y = 560 * row
-        sampler = canvas.add(kind, (760, y), (320, 510 if row == 0 else 230), widgets)
+        y = 700 * row
+        sampler = canvas.add(kind, (760, y), ADVANCED if row == 0 else PRESET, widgets)
         wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sigmas": (sigmas, 0)}
         sampled = canvas.add(
             "SamplerCustom", (1140, y), (300, 480), [True, 20260, "fixed", 6.0], sampler=(sampler, 0), latent_image=(latent, 0), **wires
@@ -353,7 +359,7 @@ def checkpoint_edit() -> Canvas:
         "CLIPTextEncode", (380, 360), (320, 130), ["a lighthouse on a cliff in winter, oil painting"], title="Positive of the new picture",
         clip=(loader, 1),
     )  # fmt: skip
-    image = canvas.add("LoadImage", (0, 150), (320, 160), ["example.png", "image"])
+    image = canvas.add("LoadImage", (0, 530), (320, 340), ["example.png", "image"])
     picture = canvas.add("VAEEncode", (380, 540), (320, 50), pixels=(image, 0), vae=(loader, 2))
     result = edit(canvas, 760, loader, negative, (positive, other), picture, 30, 2.0)
     decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(result, 0), vae=(loader, 2))
@@ -387,6 +393,69 @@ def checkpoint_tuned() -> Canvas:
     return canvas
 
 
+def checkpoint_img2img() -> Canvas:
+    canvas = Canvas("dpm_img2img")
+    note = (
+        "Choose your checkpoint and a picture. `denoise` on the scheduler says how much of it is made anew: 0.3 keeps the picture, 0.7 its "
+        "layout. All `steps` are taken in that part, so 8 to 12 do."
+    )
+    loader, positive, negative, _ = checkpoint_base(canvas, note, empty=False)
+    image = canvas.add("LoadImage", (0, 530), (320, 340), ["example.png", "image"])
+    picture = canvas.add("VAEEncode", (380, 360), (320, 50), pixels=(image, 0), vae=(loader, 2))
+    sampled = from_picture(canvas, loader, positive, negative, picture, 0.55)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1770, 0), (480, 480), ["dpm_img2img"], images=(decoded, 0))
+    return canvas
+
+
+def from_picture(canvas: Canvas, loader: dict, positive: dict, negative: dict, picture: dict, denoise: float) -> dict:
+    """Our two nodes and the SamplerCustom that paints over a picture's latent, which is returned."""
+    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), PRESET, SAMPLER_WIDGETS)
+    widgets = scheduler_widgets(12)
+    widgets[2] = denoise
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, UNDER), SCHEDULE, widgets, model=(loader, 0))
+    wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
+    return canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 7.0], latent_image=(picture, 0), **wires)
+
+
+def checkpoint_inpaint() -> Canvas:
+    canvas = Canvas("dpm_inpaint")
+    note = (
+        "Choose your checkpoint and a picture, right-click it and paint a mask (*Open in MaskEditor*): only that part is made anew, and "
+        "the rest comes out as it was. The prompt says what shall be there."
+    )
+    loader, positive, negative, _ = checkpoint_base(canvas, note, empty=False)
+    image = canvas.add("LoadImage", (0, 530), (320, 340), ["example.png", "image"])
+    picture = canvas.add("VAEEncode", (380, 360), (320, 50), pixels=(image, 0), vae=(loader, 2))
+    masked = canvas.add("SetLatentNoiseMask", (380, 460), (320, 50), samples=(picture, 0), mask=(image, 1))
+    sampled = from_picture(canvas, loader, positive, negative, masked, 0.9)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    merged = canvas.add(
+        "ImageCompositeMasked", (1500, 110), (210, 150), [0, 0, False], destination=(image, 0), source=(decoded, 0), mask=(image, 1)
+    )
+    canvas.add("SaveImage", (1770, 0), (480, 480), ["dpm_inpaint"], images=(merged, 0))
+    return canvas
+
+
+def checkpoint_flow() -> Canvas:
+    canvas = Canvas("dpm_flow")
+    note = (
+        "For rectified flow models with all parts in one file, such as SD3.5. The scheduler reads the model's shift, so nothing has to be "
+        "set: connect the model. CFG 4 to 5; for Flux 1, and the guidance in its own node."
+    )
+    loader, positive, negative, _ = checkpoint_base(canvas, note, empty=False)
+    loader["widgets_values"] = ["sd3.5_medium_incl_clips_t5xxlfp8scaled.safetensors"]
+    latent = canvas.add("EmptySD3LatentImage", (380, 360), (320, 110), [1024, 1024, 1])
+    shifted = canvas.add("ModelSamplingSD3", (0, 150), (320, 60), [3.0], model=(loader, 0))
+    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), PRESET, SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, UNDER), SCHEDULE, scheduler_widgets(16), model=(shifted, 0))
+    wires = {"model": (shifted, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
+    sampled = canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 4.5], latent_image=(latent, 0), **wires)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1770, 0), (480, 480), ["dpm_flow"], images=(decoded, 0))
+    return canvas
+
+
 TEMPLATES = (
     (EMOJI, emoji_ksampler),
     (EMOJI, emoji_nodes),
@@ -399,9 +468,12 @@ TEMPLATES = (
     (EXTENSION, checkpoint_v3),
     (EMOJI, emoji_tuned),
     (EXTENSION, checkpoint_tuned),
+    (EXTENSION, checkpoint_img2img),
+    (EXTENSION, checkpoint_inpaint),
+    (EXTENSION, checkpoint_flow),
 )
-# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. Of an edit the
-# first row is the original, the others what it becomes; those of v3 are calibrated, those of tuned steps tuned for their kind before.
+# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. The first row of
+# an edit, img2img and inpaint is the original, the others what it becomes; those of v3 are calibrated, those of tuned steps tuned before.
 PICTURES = (
     ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
     ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
@@ -414,6 +486,9 @@ PICTURES = (
     ("dpm_v3", "dpm_solver_v3", "auto", 8, ("food-sweet", "plant-flower", "clothing")),
     ("emoji_dpm_tuned", "dpmpp_2m", "tuned", 6, ("food-fruit", "cat-face", "transport-ground")),
     ("dpm_tuned", "dpmpp_2m", "tuned", 6, ("face-smiling", "food-sweet", "heart")),
+    ("dpm_img2img", "dpm_auto_ext", "dpm_auto_ext", 12, ("food-fruit", "heart", "face-smiling")),
+    ("dpm_inpaint", "dpm_auto_ext", "dpm_auto_ext", 12, ("heart", "food-fruit", "food-sweet")),
+    ("dpm_flow", "dpm_auto_ext", "dpm_auto_ext", 16, ("plant-flower", "food-vegetable", "sky & weather")),
 )
 
 
@@ -436,6 +511,27 @@ def edited_nodes(kind: str) -> dict:
             "inputs": {**wires, "positive": ["q", 0], "sigmas": ["g", 0], "latent_image": ["e", 0], "cfg": 2.0},
         },
     }
+
+
+def repainted_nodes(kind: str, row: int, inpaint: bool) -> dict:
+    """The nodes, in the format of the API, that paint latent "s" anew into "w", as `kind`: more of it with each row, or its right half."""
+    widgets = {"seed": 9, "steps": 12, "cfg": 2.5, "sampler_name": "dpm_auto_ext", "scheduler": "dpm_auto_ext"}
+    wires = {"model": ["m", 0], "positive": ["q", 0], "negative": ["n", 0], "latent_image": ["h" if inpaint else "s", 0]}
+    nodes = {
+        "q": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
+        "w": {"class_type": "KSampler", "inputs": {**widgets, **wires, "denoise": 1.0 if inpaint else (0.5, 0.75)[row - 1]}},
+    }
+    if inpaint:
+        nodes |= {
+            "a": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 32, "height": 32}},
+            "b": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 16, "height": 32}},
+            "c": {
+                "class_type": "MaskComposite",
+                "inputs": {"destination": ["a", 0], "source": ["b", 0], "x": 16, "y": 0, "operation": "add"},
+            },
+            "h": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["s", 0], "mask": ["c", 0]}},
+        }
+    return nodes
 
 
 def v3_nodes(steps: int, cfg: float) -> dict:
@@ -488,10 +584,10 @@ def thumbnails(only: list[str]) -> None:
         for name, sampler, scheduler, steps, kinds in (p for p in PICTURES if not only or p[0] in only):
             sheet = Image.new("RGB", (384, 384), "white")
             for row, kind in enumerate(kinds):
-                first, edited = kinds[0], name.endswith("edit") and row > 0
+                first, edited = kinds[0], name.endswith(("edit", "img2img", "inpaint")) and row > 0
                 more = v3_nodes if name.endswith("v3") else tuned_nodes if name.endswith("tuned") else None
                 widgets = {
-                    "seed": 7 if name.endswith("edit") else 7 + row,
+                    "seed": 7 if name.endswith(("edit", "img2img", "inpaint")) else 7 + row,
                     "steps": steps,
                     "cfg": 2.5,
                     "sampler_name": sampler,
@@ -509,7 +605,7 @@ def thumbnails(only: list[str]) -> None:
                     "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
                 }
                 if edited:
-                    prompt |= edited_nodes(kind)
+                    prompt |= edited_nodes(kind) if name.endswith("edit") else repainted_nodes(kind, row, name.endswith("inpaint"))
                 if more:
                     del prompt["s"]
                     prompt |= more(steps, 2.5)

@@ -1,0 +1,281 @@
+"""The page: plots that draw and follow, widgets that hide, templates, help, runs, and what is saved; two front ends, both renderings."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+SAMPLER, SCHEDULER, ADVANCED, TUNE = (
+    "DPMSolverSamplerExt",
+    "DPMSolverSchedulerExt",
+    "DPMSolverSamplerAdvancedExt",
+    "DPMSolverTuneScheduleExt",
+)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nodes(root):
+    return root / "demo" / "pack" / "example_workflows" / "emoji_dpm_nodes.json"
+
+
+def asked(server, **request):
+    """What the server says to the plot's question, asked here."""
+    status, found = server.tools.post_json(
+        server.url + "/dpm_solver_ext/plan", {"scheduler": None, "sampler": None, "model": None, **request}
+    )
+    assert status == 200, found
+    return found
+
+
+def colours(pixels):
+    """How many pixels have a saturated colour: dots, on a grey ground with grey lines."""
+    return int((pixels.max(-1) - pixels.min(-1) > 60).sum())
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
+def test_plot(page, server, nodes, vue):
+    """It has a dot for each model call at the sigmas that the server plans, follows a change, and shows both axes."""
+    page.open(nodes, vue)
+    page.drawn(SCHEDULER, 8, "8 model calls")
+    page.drawn(SAMPLER, 8, "8 model calls")
+    before = page.pixels(SCHEDULER)
+    assert colours(before) > 100
+    page.change(SCHEDULER, "steps", 14)
+    page.drawn(SCHEDULER, 14, "14 model calls")
+    page.drawn(SAMPLER, 14, "14 model calls")  # of the same run
+    after = page.pixels(SCHEDULER)
+    assert after.shape == before.shape and (np.abs(after - before).max(-1) > 40).sum() > 100
+    sigmas = [c["sigma"] for c in asked(server, scheduler={"schedule": "auto", "steps": 14})["calls"]]
+    dots = page.dots(SCHEDULER)
+    heights = np.array([y for _, y in dots])
+    assert np.allclose(np.corrcoef(heights, sigmas)[0, 1], -1, atol=1e-6), "the sigma axis is linear, and up is more noise"
+    page.page.mouse.click(*middle(page.box(SCHEDULER, "[data-axis=lam]")))
+    lams = [c["lam"] for c in asked(server, scheduler={"schedule": "auto", "steps": 14})["calls"]]
+    assert np.allclose(np.corrcoef([y for _, y in page.dots(SCHEDULER)], lams)[0, 1], -1, atol=1e-6)
+    page.change(SAMPLER, "preset", "dpmpp_sde")
+    page.drawn(SCHEDULER, 27)  # two calls a step, one in the last
+    assert "order" in page.text(SCHEDULER, "legend")
+
+
+def middle(box):
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_pointer(page, server, nodes):
+    """The value under the pointer is that of the nearest call, also where the canvas is zoomed."""
+    page.open(nodes)
+    page.drawn(SCHEDULER, 8)
+    page.js("() => { app.canvas.ds.scale = 1.4; app.canvas.ds.offset = [-200, 100]; app.canvas.setDirty(true, true) }")
+    page.page.wait_for_timeout(300)
+    chart, (x, _) = page.box(SCHEDULER), page.dots(SCHEDULER)[2]
+    scale = chart["width"] / page.js(f"() => {page.plot(SCHEDULER)}.querySelector('.chart').clientWidth")
+    page.page.mouse.move(chart["x"] + x * scale, chart["y"] + chart["height"] / 2)
+    call = asked(server, scheduler={"schedule": "auto", "steps": 8})["calls"][2]
+    said = page.text(SCHEDULER, "tip")
+    assert "call 3" in said and f"σ {call['sigma']:.3g}" in said and f"order {call['order']:.3g}" in said
+    page.page.mouse.move(5, 500)
+    page.wait(f"() => {page.plot(SCHEDULER)}.querySelector('.tip').hidden")
+
+
+def test_start_and_final_rules_are_marked(page, nodes):
+    """A third-order run has two steps of start-up, and the last step to sigma 0 is of first order."""
+    page.open(nodes)
+    page.change(SAMPLER, "preset", "dpmpp_3m")
+    page.wait(f"() => {page.plot(SAMPLER)}.querySelector('.what').textContent.includes('order 3')")
+    bands = page.js(f"() => [...{page.plot(SAMPLER)}.querySelectorAll('.part')].map((g) => g.getAttribute('class'))")
+    assert bands == ["part start", "part final"]
+    fills = page.js(f"() => [...{page.plot(SAMPLER)}.querySelectorAll('.dot')].map((d) => d.getAttribute('fill'))")
+    assert len(set(fills)) > 2 and fills[-1] != fills[3], "dots are coloured by order"
+
+
+def test_a_sentence_in_place_of_a_plot(page, nodes):
+    """What cannot be planned is said in the node; the next good value draws again."""
+    page.open(nodes)
+    page.drawn(SCHEDULER, 8)
+    page.change(SCHEDULER, "schedule", "manual")
+    page.change(SCHEDULER, "manual_sigmas", "3, 2, 5")
+    page.wait(f"() => {page.plot(SCHEDULER)}.querySelector('.empty').textContent.includes('rise from 2 to 5')")
+    page.change(SCHEDULER, "manual_sigmas", "9, 3, 1, 0")
+    page.drawn(SCHEDULER, 3)
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
+def test_hiding(page, nodes, vue):
+    """Only what acts is shown, a setting that does harm stays in view, and what is saved or queued never changes by it."""
+    page.open(nodes, vue)
+    names = ["algorithm", "order", "method", "solver_type", "start", "final_rule"]
+    prompt = "async () => (await app.graphToPrompt()).output"
+
+    def shown():
+        if not vue:
+            return page.js(f"() => {page.node(SAMPLER)}.widgets.filter((w) => !w.hidden).map((w) => w.name)")
+        rows = f"[...{page.node(SAMPLER)}.widgets.at(-1).element.closest('.lg-node-widgets').children]"
+        return page.js(f"() => {rows}.filter((r) => r.offsetHeight > 0).map((r) => r.innerText.trim().split(/\\s/)[0])")
+
+    before, queued = page.saved(), page.js(prompt)
+    assert shown()[0] == "preset" and not set(shown()) & set(names)
+    low = page.js(f"() => {page.node(SAMPLER)}.size[1]")
+    page.change(SAMPLER, "preset", "custom")
+    page.page.wait_for_timeout(300)
+    assert set(names) <= set(shown())
+    assert vue or page.js(f"() => {page.node(SAMPLER)}.size[1]") > low + 100, "the node makes room"
+    page.change(SAMPLER, "method", "singlestep")
+    page.page.wait_for_timeout(300)
+    assert not {"start", "final_rule"} & set(shown()) and "order" in shown()
+    page.change(SAMPLER, "method", "multistep")
+    page.change(SAMPLER, "preset", "auto")
+    page.page.wait_for_timeout(300)
+    assert not set(shown()) & set(names)
+    after = page.saved()
+    of = {n["id"]: n.get("widgets_values") for n in before["nodes"]}
+    assert {n["id"]: n.get("widgets_values") for n in after["nodes"]} == of
+    assert page.js(prompt) == queued
+    (own,) = (v["inputs"] for v in queued.values() if v["class_type"] == SAMPLER)
+    assert [*own] == ["preset", *names], "all of it is queued, and the plot is no input"
+
+
+def test_saved_workflow_comes_back(pinned, nodes):
+    """Saved and loaded again a workflow is the same: values, the plot's axis, the nodes' sizes; one from before the plot keeps values."""
+    pinned.open(nodes)
+    old = {n["id"]: n["widgets_values"] for n in json.loads(nodes.read_text(encoding="utf-8"))["nodes"]}
+    assert {n["id"]: n["widgets_values"] for n in pinned.saved()["nodes"]} == old
+    pinned.change(SAMPLER, "preset", "custom")
+    pinned.change(SAMPLER, "order", 3)
+    pinned.change(SCHEDULER, "steps", 11)
+    pinned.drawn(SCHEDULER, 11)
+    pinned.page.mouse.click(*middle(pinned.box(SCHEDULER, "[data-axis=lam]")))
+    first = pinned.saved()
+    pinned.open(json.dumps(first))
+    pinned.drawn(SCHEDULER, 11)
+    again = pinned.saved()
+    keep = ("id", "type", "widgets_values", "size", "properties")
+    assert [{k: n.get(k) for k in keep} for n in again["nodes"]] == [{k: n.get(k) for k in keep} for n in first["nodes"]]
+    pressed = f"() => {pinned.plot(SCHEDULER)}.querySelector('[aria-pressed=true]').dataset.axis"
+    assert pinned.js(pressed) == "lam" and "order 3" in pinned.text(SCHEDULER, "what")
+
+
+def test_undo(pinned, nodes):
+    """The page's undo brings back the value, and the plot follows."""
+    pinned.open(nodes)
+    pinned.drawn(SCHEDULER, 8)
+    track = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    pinned.change(SCHEDULER, "steps", 17)
+    pinned.js(f"() => {track}.checkState()")
+    pinned.drawn(SCHEDULER, 17)
+    pinned.js(f"() => {track}.undo()")
+    pinned.drawn(SCHEDULER, 8)
+
+
+def test_themes(pinned, nodes):
+    """On a light ground the plot is light, and its text dark."""
+    found = {}
+    for palette in ("dark", "light"):
+        pinned.open(nodes, palette=palette)
+        pinned.drawn(SCHEDULER, 8)
+        pinned.page.wait_for_timeout(300)
+        found[palette] = pinned.pixels(SCHEDULER)
+    assert found["dark"].mean() < 90 and found["light"].mean() > 160
+    assert all(colours(picture) > 100 for picture in found.values())
+
+
+def test_resizing(pinned, nodes):
+    """A larger node has a larger plot, drawn anew to its size."""
+    pinned.open(nodes)
+    pinned.drawn(SCHEDULER, 8)
+    small = pinned.dots(SCHEDULER)
+    pinned.js(f"() => {{ {pinned.node(SCHEDULER)}.setSize([640, 700]); app.canvas.setDirty(true, true) }}")
+    pinned.wait(f"() => {pinned.plot(SCHEDULER)}.querySelector('.chart').clientHeight > 300")
+    pinned.page.wait_for_timeout(200)
+    large = pinned.dots(SCHEDULER)
+    assert large[-1][0] > 1.6 * small[-1][0] and large[-1][1] > 1.6 * small[-1][1]
+
+
+@pytest.mark.parametrize("name", sorted(f for folder in ("example_workflows", "demo/pack/example_workflows") for f in os.listdir(
+    os.path.join(os.path.dirname(__file__), "..", "..", folder)) if f.endswith(".json")))  # fmt: skip
+def test_template(pinned, root, server, name):
+    """The host lists it with its picture; it loads with every node and link, and is accepted up to the model's own files."""
+    pack = "emoji-demo" if name.startswith("emoji") else "my-pack"
+    folder = root / ("demo/pack" if pack == "emoji-demo" else "") / "example_workflows"
+    assert name[:-5] in server.tools.get_json(server.url + "/api/workflow_templates")[pack]
+    given = server.tools.get_json(f"{server.url}/api/workflow_templates/{pack}/{name}")
+    assert given == json.loads((folder / name).read_text(encoding="utf-8"))
+    pinned.open(folder / name)
+    saved = pinned.saved()
+    assert len(saved["links"]) == len(given["links"]) and not pinned.js("() => app.graph._nodes.some((n) => n.has_errors)")
+    for node in saved["nodes"]:
+        if node["type"].startswith("DPMSolver") and node["type"] in (SAMPLER, SCHEDULER, ADVANCED, TUNE):
+            assert pinned.js("(id) => app.graph.getNodeById(id).widgets.some((w) => w.name === 'dpm_plan')", node["id"])
+    kinds = {n["type"] for n in given["nodes"]}
+    rects = pinned.js("() => app.graph._nodes.map((n) => [n.title, n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]])")
+    pairs = [(a, b) for i, a in enumerate(rects) for b in rects[i + 1 :]]
+    overlap = [f"{a[0]} over {b[0]}" for a, b in pairs if a[1] < b[3] and b[1] < a[3] and a[2] < b[4] and b[2] < a[4]]
+    assert overlap == [], "no node hides another"
+    prompt = pinned.js("async () => (await app.graphToPrompt()).output")
+    status, answer = server.tools.post_json(server.url + "/prompt", {"prompt": prompt})
+    server.tools.post_json(server.url + "/queue", {"clear": True})
+    server.tools.post_json(server.url + "/interrupt", {})
+    if "CheckpointLoaderSimple" in kinds:
+        wrong = {e["extra_info"]["input_name"] for n in answer["node_errors"].values() for e in n["errors"]}
+        assert status == 400 and wrong == {"ckpt_name"}, answer
+    else:
+        assert status == 200, answer
+
+
+@pytest.mark.parametrize("kind", [SAMPLER, TUNE])
+def test_help(pinned, server, kind):
+    """The node's help opens in the page, with our text."""
+    pinned.open(json.dumps({"last_node_id": 1, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "version": 0.4}))
+    pinned.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0] }")
+    pinned.js(f"() => {{ const n = LiteGraph.createNode('{kind}'); app.graph.add(n); n.pos = [900, 300]; app.canvas.selectNode(n) }}")
+    button = pinned.page.locator("[data-testid=info-button], .help-button").first
+    button.click()
+    pinned.page.get_by_text(
+        {SAMPLER: "the default we measured to be best", TUNE: "This node finds them on your own model"}[kind]
+    ).first.wait_for(timeout=10_000)
+    pinned.page.keyboard.press("Escape")
+
+
+def test_run(page, server, nodes):
+    """Run: both plots say that they show what ran, and go back to a preview at the next change, now on the model's levels."""
+    page.open(nodes)
+    page.drawn(SCHEDULER, 8)
+    assert "Stable Diffusion" in page.text(SCHEDULER, "note")
+    seed = int.from_bytes(os.urandom(4), "big")
+    page.change("SamplerCustom", "noise_seed", seed)
+    page.page.get_by_test_id("queue-button").or_(page.page.get_by_role("button", name="Run", exact=True)).first.click()
+    for kind in (SAMPLER, SCHEDULER):
+        page.wait(f"() => !{page.plot(kind)}.querySelector('.badge').hidden", seconds=60)
+        assert page.text(kind, "badge") == "as it ran"
+        page.drawn(kind, 8, "8 model calls")
+    page.wait(
+        "async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length && !q.queue_pending.length }",
+        seconds=60,
+    )
+    page.change(SCHEDULER, "steps", 9)
+    page.drawn(SCHEDULER, 9)
+    assert page.js(f"() => {page.plot(SCHEDULER)}.querySelector('.badge').hidden")
+    assert "Stable Diffusion" not in page.text(SCHEDULER, "note") and "the model's clock" in page.text(SCHEDULER, "note")
+
+
+def test_tune_and_cancel(pinned, root, server):
+    """Tune Schedule from the page: its bar moves, Cancel stops it, and what was measured is kept."""
+    pinned.open(root / "demo" / "pack" / "example_workflows" / "emoji_dpm_tuned.json")
+    pinned.change(TUNE, "cfg", 2.25)
+    pinned.change(TUNE, "seeds", 6)
+    pinned.change(TUNE, "budget", 1200)
+    pinned.drawn(TUNE, 6)
+    pinned.page.get_by_test_id("queue-button").or_(pinned.page.get_by_role("button", name="Run", exact=True)).first.click()
+    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.3", seconds=60)
+    pinned.page.get_by_role("button", name="Cancel current run").or_(pinned.page.locator("button:has(.pi-times)")).first.click()
+    pinned.wait("async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length }", seconds=30)
+    parts = [f.name for f in (server.base / "models" / "dpm_tuned").iterdir()]
+    assert [n for n in parts if n.endswith(".part")], parts
+
+
+def test_the_page_has_nothing_to_complain_of(pinned, newest):
+    """Last: no error, no warning, no word in the console from this pack, and nothing of it on the page's own objects."""
+    for page in (pinned, newest):
+        assert page.ours() == []
+        assert page.js("() => Object.keys(window).filter((k) => /dpm/i.test(k))") == []
