@@ -21,7 +21,7 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
             description=(
                 "Finds the steps with the least error for your checkpoint with its LoRAs, prompt, CFG and sampler, at the number of steps "
                 "you will use (5 to 8 gain most), and saves them under models/dpm_tuned. Once for each use of a model; the same settings "
-                "again cost nothing, and an interrupted run goes on."
+                "again cost nothing. Cancel when you like: the next run goes on, and what it has found so far can be loaded."
             ),
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
@@ -42,14 +42,14 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
                 io.Combo.Input("tune", options=list(MODES), default=MODES[2], tooltip=(
                     "What may change. schedule: the noise levels of the steps only; works with any sampler node. schedule and gains: also "
                     "a factor on the prediction of each model call, mostly between 0.7 and 1.5, which stands in for what few steps cannot "
-                    "follow; look at the pictures. schedule, gains and solver: also tries this pack's solvers, and the sampler output may "
-                    "then be another one than you connected. With gains always use both outputs together.")),
-                io.Int.Input("seeds", default=24, min=6, max=128, tooltip=(
-                    "How many pictures it is measured on, from tune_seed on. A third of them (at least 4) are kept out of the search, and "
-                    "judge what came out. Fewer than 20 fit those pictures rather than your next ones.")),
+                    "follow; look at the pictures. schedule, gains and solver: also tries several solvers of this pack, and the sampler "
+                    "output may then be another one than you connected. With gains always use both outputs together.")),
+                io.Int.Input("seeds", default=32, min=6, max=128, tooltip=(
+                    "How many pictures it is measured on, from tune_seed on. Half of them are kept out of the search, and judge what came "
+                    "out. With fewer than 32 the steps fit those pictures rather than your next ones, and small gains are not seen.")),
                 io.Int.Input("budget", default=0, min=0, max=1000000, tooltip=(
-                    "The most model calls of one picture that it may cost. 0: what a thorough search needs, at most about 7000 for 6 "
-                    "steps, as 350 pictures of 20 steps; that is 12 minutes at 10 calls a second. It ends before where there is nothing "
+                    "The most model calls of one picture that it may cost. 0: what a thorough search needs, at most about 11300 for 6 "
+                    "steps, as 565 pictures of 20 steps; that is 19 minutes at 10 calls a second. It ends before where there is nothing "
                     "more to gain. A higher budget later goes on where this one ended.")),
                 io.Int.Input("tune_seed", default=0, min=0, max=2**32 - 1, tooltip=(
                     "The seed of the first picture that is measured on; the others follow it.")),
@@ -66,9 +66,11 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
                     "are for.")),
                 io.Sampler.Output(display_name="sampler", tooltip=(
                     "What the sigmas were tuned for, with its gains: not always the sampler you connected. Use both outputs together.")),
-                io.String.Output(display_name="info", tooltip="What was gained, and over what; show it with any text preview node."),
+                io.String.Output(display_name="info", tooltip=(
+                    "What was gained over the best pair of a sampler and a known schedule, and which pairs were tried; others, of "
+                    "ComfyUI or of packs, may be as good. Show it with any text preview node.")),
                 io.Image.Output(display_name="plot", tooltip=(
-                    "The error while it was tuned, and the steps beside the known ones; connect to Preview Image.")),
+                    "The steps beside the known ones, and the error while it was tuned; connect to Preview Image.")),
             ],
         )  # fmt: skip
 

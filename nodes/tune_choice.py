@@ -1,5 +1,6 @@
 """Which solvers a tuning tries, what they are called, and the SAMPLER that comes of it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import comfy.samplers
 
 from ..solvers.choices import FAMILY, PRESETS
+from ..solvers.presets import plan
 from ..solvers.tune import CANDIDATES, Tuned
 from . import adapter
 from .register import SAMPLERS
@@ -16,7 +18,9 @@ from .tuned_sampler import own_options, sample_tuned, unwrapped
 
 # samplers of the host that are one of ours under another name; {name: (candidate, whether on flow models too)}
 TWINS = {"euler": ("ddim", True), "dpmpp_2m": ("dpmpp_2m", False)}
-IDLE = {"thresholding": "off", "corrector_range": "full"}  # options of ours that say nothing
+# options of ours that say nothing
+IDLE = {name: p.default for name, p in inspect.signature(plan).parameters.items() if p.default is not p.empty}
+IDLE |= {"thresholding": "off", "corrector_range": "full"}
 
 
 @dataclass
@@ -49,7 +53,7 @@ def choices_of(sampler, mode: str, flow: bool = False) -> dict[str, Choice]:
         v3 = {"algorithm": "dpmsolver-v3", "corrector": "unipc", "statistics": statistics}
         ours |= {f"dpm_solver_v3 of order {order} (ext)": v3 | {"order": order} for order in (2, 1)}
     for name, values in ours.items():
-        if own is None or values != {k: v for k, v in own.items() if v is not None}:
+        if own is None or _acting(values) != _acting(own):
             found[name] = Choice(adapter.sample, values, {}, _plain(values))
     return found
 
@@ -69,9 +73,14 @@ def name_of(sampler, depth: int = 0) -> str:
         plain = " of ".join([plain, *inner])  # one that wraps another
         return "".join(c for c in plain if c.isprintable() and c not in "+|")[:80] or "sampler"
     known = PRESETS | FAMILY
-    bare = {k: v for k, v in own.items() if k != "statistics"}
-    listed = next((name for name, preset in SAMPLERS.items() if known[preset] == bare), None)
+    bare = _acting({k: v for k, v in own.items() if k != "statistics"})
+    listed = next((name for name, preset in SAMPLERS.items() if _acting(known[preset]) == bare), None)
     return listed or f"{own.get('algorithm', 'dpmsolver++')} of order {own.get('order', 2)} (connected)"
+
+
+def _acting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of ours that are not at their defaults: the same for one solver, whichever node it is from."""
+    return {k: v for k, v in options.items() if v is not None and not (k in IDLE and IDLE[k] == v)}
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +104,7 @@ def sampler_code(choices: Mapping[str, Choice]) -> str:
     for name, choice in choices.items():
         options = without_noise(choice)
         if choice.function is adapter.sample:
-            options = {k: v for k, v in options.items() if v is not None and IDLE.get(k) != v}
+            options = _acting(options)
         tried.append((name, getattr(choice.function, "__module__", "").rpartition(".")[2], choice.function, options))
     return "#" + thing_code(tried)
 

@@ -1,16 +1,15 @@
 """Tuned steps from a file: their sigmas at any number of steps, and the sampler that they were tuned for."""
 
 import json
-import math
 
 import comfy.samplers
 
 from ..plots.tuned import summary
-from ..solvers.path import PATHS, Path
+from ..solvers.path import PATHS
 from ..solvers.presets import plan
 from ..solvers.threshold import make_project
 from ..solvers.tune_file import load_tuned
-from ..solvers.tune_space import stretched
+from ..solvers.tune_use import levels_of
 from . import adapter, ems_files
 from .tune_choice import code_of_sampler
 from .tuned_sampler import own_options, sample_tuned, unwrapped
@@ -28,12 +27,7 @@ def load(file: str, steps: int, sampler=None):
     """(sigmas, SAMPLER, text) of a file of models/dpm_tuned; `steps` 0 as tuned. ValueError, one sentence, for what cannot be."""
     place = ems_files.TUNED.find(file)
     tuned, words = load_tuned(place)
-    path, low = _range(words, tuned.sigmas, place.name)
-    try:
-        path.validate(tuned.sigmas)
-        sigmas = list(tuned.sigmas) if steps == 0 else stretched(tuned.sigmas, steps, path, low)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{place.name} cannot be used: {error}") from error
+    sigmas = levels_of(tuned, words, steps or len(tuned.sigmas) - 1, place.name)
     same = len(sigmas) == len(tuned.sigmas)
     how, is_it = _sampler(tuned.solver, words, sampler, place.name)
     gains = tuned.gains if same and is_it else ()
@@ -49,17 +43,6 @@ def load(file: str, steps: int, sampler=None):
         what = "without gains, " if tuned.gains else "as a plain schedule, "
         note = f"Used {what}because the connected sampler is not {tuned.solver} with the options it was tuned with. As tuned it was:\n\n"
     return sigmas, how, note + summary(tuned, words, place.name)
-
-
-def _range(words: dict[str, str], sigmas: list[float], name: str) -> tuple[Path, float]:
-    """(path, sigma_min) that a file was made on."""
-    try:
-        low = float(words.get("sigma_min", ""))
-    except ValueError:
-        low = math.nan
-    if words.get("noise") not in PATHS or not 0 <= low < sigmas[0]:
-        raise ValueError(f"{name} does not say what noise levels it is for; tune again or choose another.")
-    return PATHS[words["noise"]], low
 
 
 def _options(words: dict[str, str]) -> tuple[dict[str, object], bool]:

@@ -1,13 +1,11 @@
 """The sampler of tuned steps: any sampler in the k-diffusion convention, with a gain on each of its model calls."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..solvers.tune_use import same_levels
 from . import adapter
-
-SAME = 1e-3  # relative: a schedule that went through float32 and a text is still the one that was tuned
 
 
 class Proxy:
@@ -54,11 +52,6 @@ def sample_tuned(
     else:
         inner = model
     return sampler_function(inner, x, sigmas, extra_args=extra_args, callback=callback, disable=disable, **sampler_options)
-
-
-def same_levels(now: Sequence[float], made_for: Sequence[float]) -> bool:
-    """Whether two schedules are the same but for rounding."""
-    return len(now) == len(made_for) and all(math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9) for a, b in zip(now, made_for, strict=True))
 
 
 def unwrapped(sampler):

@@ -66,31 +66,69 @@ def pictures(server, prompt):
     return [Image.open(io.BytesIO(server.tools.fetch_image(server.url, i))).tobytes() for i in run.outputs["10"]["images"]], run
 
 
-@pytest.fixture(scope="module")
-def tuned(server):
-    """(name of the file, the run that was cut off, the run that finished it)"""
+def cancelled(server, at):
+    """A run of the tuning on which Cancel is clicked when its bar stands at `at`."""
     hits = []
 
     def cancel(kind, data):
-        if kind == "progress" and data.get("node") == "5" and data["value"] >= 350 and not hits:
+        if kind == "progress" and data.get("node") == "5" and data["value"] >= at and not hits:
             hits.append(server.tools.post_json(server.url + "/interrupt", {}))
 
-    cut = server.tools.run_workflow(server.url, base(), cancel, timeout=120, check=False)
-    assert hits and cut.status == "interrupted" and [n for n in files(server) if not n.endswith(".part")] == []
+    run = server.tools.run_workflow(server.url, base(), cancel, timeout=120, check=False)
+    assert hits and run.status == "interrupted"
+    return run
+
+
+@pytest.fixture(scope="module")
+def cut(server):
+    """The run that was cut off before the search."""
+    run = cancelled(server, 350)
+    assert [n for n in files(server) if not n.endswith(".part")] == []
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped(server, cut):
+    """(the run that was cut off in the search, its file, that file's content, pictures with it, what Load Tuned Steps says)"""
+    run = cancelled(server, 600)
+    (name,) = [n for n in files(server) if not n.endswith(".part")]
+    prompt = painting("14", ["14", 1], **{"14": node(LOAD, file=name, steps=0, sampler=["6", 0])})
+    del prompt["5"]
+    shown, loaded = pictures(server, prompt)
+    content = (server.base / "models" / "dpm_tuned" / name).read_bytes()
+    return run, name, content, shown, loaded.outputs["13"]["text"][0]
+
+
+@pytest.fixture(scope="module")
+def tuned(server, cut, stopped):
+    """(name of the file, the run that was cut off, the run that finished it)"""
     rest = server.tools.run_workflow(server.url, base(), timeout=120)
     (name,) = [n for n in files(server) if not n.endswith(".part")]
     return name, cut, rest
 
 
-def test_cancelled_and_resumed(tuned):
+def test_cancelled_and_resumed(tuned, stopped):
     """The bar moves in model calls; Cancel stops at once and keeps what is done; the second run counts on to the end."""
     name, cut, rest = tuned
     assert name.startswith("emoji test-") and name.endswith(".json")
     values = [v for v, _ in bar(cut)]
     assert {total for _, total in bar(cut)} == {BUDGET} and values == sorted(values) and 350 <= values[-1] <= 400
-    again = [v for v, _ in bar(rest)]
-    assert values[-1] <= again[0] <= values[-1] + 6 and again == sorted(again) and again[-1] == BUDGET
-    assert f"file: {name}" in rest.outputs["5"]["text"][0]
+    for before, after in ((cut, stopped[0]), (stopped[0], rest)):
+        first, again = bar(before)[-1][0], [v for v, _ in bar(after)]
+        assert first <= again[0] <= first + 6 and again == sorted(again)
+    assert again[-1] == BUDGET and f"file: {name}" in rest.outputs["5"]["text"][0]
+
+
+def test_cancelled_in_the_search(server, stopped, tuned):
+    """Cancel in the search leaves the best so far as a file, which the node and the log name; Load Tuned Steps paints with it and says that
+    it was stopped early. When the tuning has come to its end, the same file is the outcome, so workflows that load it stay good."""
+    run, name, content, shown, info = stopped
+    assert name == tuned[0] and len(shown) == 2 and b'"search": "stopped early"' in content
+    assert info.startswith("Stopped early: dpmpp_2m with tuned steps") and "on others it was not checked" in info
+    for said in (texts(run)[-1][1], server.log_text()):
+        assert f"the best so far is {name}, for Load Tuned Steps (ext)" in said
+    assert b"stopped early" not in (server.base / "models" / "dpm_tuned" / name).read_bytes()
+    assert "Stopped" not in tuned[2].outputs["5"]["text"][0]
 
 
 def test_told(server, tuned):

@@ -84,9 +84,9 @@ def said(part, caplog, monkeypatch):
     return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
 
 
-def painted(analytic, patcher, how, sigmas, seed=100, cfg=1.0, **more):
+def painted(analytic, patcher, how, sigmas, seed=100, cfg=1.0, batch=2, **more):
     """The rms error of a picture."""
-    noise = analytic.noise_for(analytic.latent_shape(patcher, 2), seed)
+    noise = analytic.noise_for(analytic.latent_shape(patcher, batch), seed)
     return analytic.error(patcher, analytic.sample(patcher, how, sigmas, noise, cfg=cfg, **more), sigmas, noise, cfg=cfg)
 
 
@@ -215,9 +215,10 @@ def test_interrupted_and_resumed(analytic, tune, interrupt, folder, at):
         tune(patcher, seeds=8)
     spent = sum(c["shape"][0] for c in analytic.network(patcher).calls)
     reference = 8 * 20
-    assert at <= spent <= at + 8 and [p.name[-10:] for p in folder.iterdir()] == [".json.part"] * (at > reference)
+    found = sorted(p.name.partition(".")[2] for p in folder.iterdir())
+    assert at <= spent <= at + 8 and found == ["json"] * (at > 400) + ["json.part"] * (at > reference)
     folder_paths.filename_list_cache.clear()
-    assert folder_paths.get_filename_list("dpm_tuned") == []
+    assert len(folder_paths.get_filename_list("dpm_tuned")) == (at > 400)
     seen = interrupt(None)
     del seen[:]
     rest = tune(patcher, seeds=8)
@@ -226,6 +227,122 @@ def test_interrupted_and_resumed(analytic, tune, interrupt, folder, at):
         assert seen[0][0] > spent and rest.calls <= 800 - reference
     error = painted(analytic, patcher, rest.sampler, rest.sigmas)
     assert error < painted(analytic, patcher, "dpmpp_2m", analytic.schedule(patcher, "karras", 5))
+
+
+def test_cancel_keeps_the_best(analytic, pack, tune, interrupt, folder, part, caplog):
+    """Cancel in the search: the best so far is a file at once, which Load opens and which says of itself that it was stopped early and
+    not checked; its claim is true of the pictures of the search. The same settings go on from there, and the same file is the outcome."""
+    import comfy.model_management as management
+
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    interrupt(500)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(patcher, tune="schedule and gains")
+    spent = sum(c["shape"][0] for c in analytic.network(patcher).calls)
+    (file,) = folder.glob("*.json")
+    last = caplog.messages[-1]
+    assert "tuning stopped; the best so far is " + file.name in last and "% less error" in last and "not checked on others" in last
+    load, how = pack.nodes["DPMSolverLoadTunedExt"].execute, analytic.sampler("dpmpp_2m")
+    sigmas, sampler, text = load(file=file.name, steps=0, sampler=how).args
+    assert text.startswith("Stopped early: dpmpp_2m with tuned steps") and "pictures that the search was made on" in text
+    content = json.loads(file.read_text())
+    known = part("nodes.tune_run").known_schedules(patcher.get_model_object("model_sampling"), 5)
+    best = torch.tensor(known[content["known"].removeprefix("dpmpp_2m + ")])
+    for name, run in (("tuned", (sampler, sigmas)), (content["known"], ("dpmpp_2m", best))):
+        pictures = [painted(analytic, patcher, *run, seed=i, batch=1) for i in range(4)]
+        assert sum(pictures) / 4 == pytest.approx(sum(content["held_out"][name]) / 4, rel=0.15), name
+    interrupt(None)
+    rest = tune(patcher, tune="schedule and gains", budget=8000)
+    assert rest.calls > 0 and [p.name for p in folder.iterdir()] == [file.name]
+    assert json.loads(file.read_text())["evaluations"] == spent + rest.calls
+    whole = load(file=file.name, steps=0, sampler=how).args[2]
+    assert whole.splitlines()[0] == rest.info.splitlines()[0] and "Stopped" not in whole and "has not seen" in whole
+    assert tune(patcher, tune="schedule and gains", budget=8000).calls == 0
+
+
+def test_cancel_replaces_nothing_better(analytic, tune, interrupt, folder, caplog):
+    """A file that was checked on unseen pictures stays when a higher budget is cancelled; so does a better one of an earlier stop whose
+    part file was lost."""
+    import comfy.model_management as management
+
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+
+    def stopped(at, **widgets):
+        interrupt(at)
+        with pytest.raises(management.InterruptProcessingException):
+            tune(patcher, **widgets)
+        interrupt(None)
+        return next(folder.glob(f"{widgets['file_name']}*.json")).read_bytes()
+
+    tune(patcher, budget=700, file_name="checked")
+    (file,) = folder.glob("checked*.json")
+    before = file.read_bytes()
+    assert stopped(720, budget=8000, file_name="checked") == before and f"{file.name} is as it was before" in caplog.messages[-1]
+    content = json.loads(stopped(500, budget=8000, file_name="stopped"))
+    (file,) = folder.glob("stopped*.json")
+    for at, error, stays in ((560, 0.0, True), (600, 9.0, False)):
+        held = content["held_out"] | {"tuned": [error] * 4, content["known"]: [10.0] * 4}
+        file.write_text(json.dumps(content | {"held_out": held}))
+        before = file.read_bytes()
+        assert (stopped(at, budget=8000, file_name="stopped") == before) == stays
+        assert (f"{file.name} is as it was before" in caplog.messages[-1]) == stays
+
+
+def test_cancel_on_a_full_disk(analytic, tune, interrupt, folder, part, monkeypatch, caplog):
+    """The user reads of the Cancel; that the best so far could not be written is in the log."""
+    import comfy.model_management as management
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(part("nodes.tune_store"), "save_tuned", full)
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    interrupt(500)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(analytic.build("eps", analytic.MIXTURE))
+    assert "could not be written" in caplog.messages[-1] and [p.suffix for p in folder.iterdir()] == [".part"]
+
+
+def test_every_batch_of_the_reference_is_kept(analytic, tune, folder, part, monkeypatch):
+    """The part file grows with each batch of reference pictures, not only when a run is cut off: a crash loses one batch of them."""
+    monkeypatch.setattr(part("nodes.long_run"), "MOST", 2)
+    patcher, load, kept = analytic.build("eps"), part("solvers.tune_file").load_state, {}
+
+    def look(index):
+        for file in folder.glob("*.part"):
+            kept.setdefault(len(load(file)[0].reference), index)
+
+    analytic.network(patcher).on_call = look
+    tune(patcher, seeds=6, budget=800)
+    checks = 5  # calls that see whether the sampler adds noise; and a batch is seen to be whole at the first call of the next
+    assert kept == {n: checks + 20 * n // 2 + 1 for n in (2, 4, 6)}
+
+
+def test_the_part_is_written_every_ten_seconds(part, tmp_path, monkeypatch):
+    """Every ten seconds, at once if asked, nothing while there is nothing; where writing is slow, a twentieth of the time at most."""
+    run, clock, writes = part("solvers.keep"), [0.0], []
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def save(content, path):
+        writes.append((content, path.name, clock[0]))
+        clock[0] += 3.0 if content == "slow" else 0.0
+
+    with run.Keeper(None, tmp_path / "a.json", save) as keep:
+        for second in range(100):
+            clock[0] = float(second)
+            keep.content = "fast" if second > 15 else None
+            keep(now=second in (5, 52))
+        assert writes == [("fast", "a.json.part", t) for t in (16.0, 27.0, 38.0, 49.0, 52.0, 63.0, 74.0, 85.0, 96.0)]
+        del writes[:]
+        keep.content = "slow"
+        for _ in range(200):
+            clock[0] += 1.0
+            keep()
+        assert [b[2] - a[2] for a, b in zip(writes, writes[1:], strict=False)] == [64.0] * 3  # 3 of writing, 60, and the next call
+        keep.finish()
+    assert len(writes) == 4
 
 
 def test_damaged_files_are_made_anew(analytic, tune, folder, said):
@@ -262,8 +379,8 @@ def test_batches(analytic, tune, part, monkeypatch):
 def test_prompts_are_dealt(analytic, tune, part, monkeypatch):
     """Sample i is painted with prompt i mod their number, whatever the batch."""
     patcher, mus = analytic.build("eps"), (0.75, 0.5, -1.0)
-    run = part("nodes.tune_run")
-    real, dealt = run._Host.denoise, set()
+    host = part("nodes.tune_host").Host
+    real, dealt = host.denoise, set()
 
     def denoise(self, state, sigma):
         before = len(analytic.network(patcher).calls)
@@ -273,7 +390,7 @@ def test_prompts_are_dealt(analytic, tune, part, monkeypatch):
             assert call["shape"][0] == len([i for i in self.ids if mus[i % 3] == call["mu"][0]]) and len(set(call["mu"])) == 1
         return out
 
-    monkeypatch.setattr(run._Host, "denoise", denoise)
+    monkeypatch.setattr(host, "denoise", denoise)
     got = tune(patcher, positive_2=analytic.cond(0.5), positive_3=analytic.cond(-1.0))
     assert {mu for mu, _ in dealt} == set(mus) and got.calls > 100
 
@@ -390,7 +507,8 @@ def test_with_statistics(analytic, pack, tune, build_node, part):
     got = tune(patcher, sampler=hows[0])
     assert tune(patcher, sampler=hows[0]).calls == 0 and tune(patcher, sampler=hows[1]).calls > 0
     choices = part("nodes.tune_choice").choices_of(hows[0], "schedule, gains and solver")
-    assert {"dpm_solver_v3_ext", "dpm_solver_v3 of order 1 (ext)", "auto (ext)"} <= set(choices) and len(choices) == 5
+    ours = {f"{name} (ext)" for name in part("solvers.tune").CANDIDATES}
+    assert set(choices) == {"dpm_solver_v3_ext", "dpm_solver_v3 of order 1 (ext)", *ours}
     load = pack.nodes["DPMSolverLoadTunedExt"]
     for name in load.INPUT_TYPES()["required"]["file"][1]["options"]:
         with pytest.raises(ValueError, match=r"with statistics; connect to sampler [^\n]*$"):
@@ -522,6 +640,37 @@ def test_codes_of_samplers(analytic, part):
     assert choice.name_of(hows[0]) == "wrapped of euler" and choice.name_of(hows[1]) == "wrapped of dpmpp_2m"
 
 
+def test_one_solver_by_many_ways(analytic, pack, tune, build_node, folder, part):
+    """The preset auto is one sampler, from KSamplerSelect, from either node of this pack or among the solvers that are tried: it has
+    one code and one name, is not tried twice, and gets on Load the gains that were tuned for it; its next relative does not."""
+    import comfy.samplers
+
+    choice, modes = part("nodes.tune_choice"), part("nodes.tune").MODES
+    ways = {
+        "KSamplerSelect": analytic.sampler("dpm_auto_ext"), "node": build_node("DPMSolverSamplerExt", preset="auto"),
+        "custom": build_node("DPMSolverSamplerExt", preset="custom", algorithm="dpmsolver-v"),
+        "advanced": build_node("DPMSolverSamplerAdvancedExt"),
+    }  # fmt: skip
+    other = ways.pop("custom")  # without the corrector
+    tried = choice.choices_of(analytic.sampler("heun"), modes[2])["auto (ext)"]
+    code = choice.code_of_sampler(comfy.samplers.KSAMPLER(tried.function, tried.options))
+    for how in ways.values():
+        assert choice.code_of_sampler(how) == code and choice.name_of(how) == "dpm_auto_ext"
+        assert "auto (ext)" not in choice.choices_of(how, modes[2])
+    assert choice.code_of_sampler(other) != code and "auto (ext)" in choice.choices_of(other, modes[2])
+    patcher = analytic.build("eps", analytic.MIXTURE)
+    got = tune(patcher, sampler="dpm_auto_ext", tune="schedule and gains")
+    (file,) = folder.glob("*.json")
+    content = json.loads(file.read_text())
+    assert got.sampler.extra_options["gains"], "this test needs gains"
+    for name in ("dpm_auto_ext", "auto (ext)"):  # what it is called when it was connected, and when it was found
+        file.write_text(json.dumps(content | {"solver": name}))
+        for way, how in {**ways, "": None, "custom": other}.items():
+            _, loaded, text = pack.nodes["DPMSolverLoadTunedExt"].execute(file=file.name, steps=0, sampler=how).args
+            same = loaded.extra_options["gains"] == got.sampler.extra_options["gains"]
+            assert same == (how is not other) == ("without gains" not in text), way
+
+
 def test_resumed_with_controls(analytic, tune, interrupt, folder):
     """Cancel leaves nothing on the ControlNets of any prompt, which the host keeps: the next run goes on in the same part file."""
     import comfy.model_management as management
@@ -610,7 +759,7 @@ def test_a_full_disk(analytic, tune, part, monkeypatch, said):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run, "save_state", full)
-    monkeypatch.setattr(run._Keeper, "EVERY", -1.0)
+    monkeypatch.setattr(run.Keeper, "EVERY", -1.0)
     for budget in (700, 8000):  # the lower one ends the search
         assert len(tune(analytic.build("eps", analytic.MIXTURE), budget=budget).sigmas) == 6
     assert len(said()) == 1 and "No space left" in said()[0]
