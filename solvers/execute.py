@@ -1,9 +1,10 @@
 """The executor: runs a tape on torch, NumPy or JAX arrays, without looking at any value on the device.
 
 What it costs on torch, per Affine with n terms, in tensor passes (reads and writes of the whole state): 3(n-1) when the
-coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the x0 form (n-1 `lerp` kernels), else 3n-1
-(one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step. DPM-Solver-v3 with
-statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an evaluation.
+coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the x0 form (n-1 `lerp` kernels), or one of them is 1 (n-1
+`add`), else 3n-1 (one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step.
+DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an evaluation. Where
+nobody waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
 """
 
 from collections.abc import Callable, Generator
@@ -11,6 +12,7 @@ from typing import Any
 
 from .arrays import cast, widened
 from .basis import Basis, basis_of
+from .lower import cheaper
 from .tape import Affine, Eval, Mark, Noise, Tape
 
 Denoise = Callable[[Any, float], Any]
@@ -61,6 +63,8 @@ def walk(
     dtype = getattr(x, "dtype", None)
     if dtype is not None and "float" not in str(dtype):
         raise ValueError(f"x holds {str(dtype).rpartition('.')[2]}; a state is made of floating-point numbers, so convert it.")
+    if arrive is None:
+        tape = cheaper(tape)
     registers: dict[str, Any] = {"x": x if dtype is None else widened(x)}
     del x  # no reference but the registers': what a register frees is free
     state_dtype = getattr(registers["x"], "dtype", None)
@@ -97,6 +101,7 @@ def walk(
             drawn = noise(record.sigma_from, record.sigma_to)
             drawn = drawn if state_dtype is None else cast(drawn, state_dtype)
             registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
+            del drawn
         elif isinstance(record, Mark):
             if mark is not None:
                 mark(record.step, *(shown or (registers[record.x], registers[record.x0])))
@@ -146,8 +151,13 @@ def combine(terms: list[tuple[Any, Any]]) -> Any:
         return first.clone() if weight == 1 else first.mul(weight)
     order = _lerp_order([w for w, _ in terms])
     if order is None:
-        total = first.mul(weight)
-        for w, a in terms[1:]:
+        whole = next((i for i, (w, _) in enumerate(terms) if w == 1), None)
+        if whole is None:
+            total, rest = first.mul(weight), terms[1:]
+        else:
+            (w, a), *rest = (t for i, t in enumerate(terms) if i != whole)
+            total = terms[whole][1].add(a, alpha=w)
+        for w, a in rest:
             total.add_(a, alpha=w)
         return total
     # a running mean: after each step `total` is the terms so far, scaled to weight 1

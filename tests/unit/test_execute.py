@@ -7,6 +7,7 @@ import pytest
 import torch
 from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute, walk
+from dpm_solver_ext.solvers.lower import cheaper
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.schedule import karras
@@ -248,12 +249,13 @@ def test_interrupts_propagate():
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
 def test_every_sigma_is_arrived_at(options):
-    """The hook arrive sees the state at each sigma in order, the last being the result; hooks that return None change nothing."""
+    """The hook arrive sees the state at each sigma in order, the last being the result; hooks that return None change nothing but
+    the rounding of corrected states, which are sums of their own then."""
     sigmas, x, seen = grid(VE, 7), start(VE), []
     tape = plan(VE, sigmas, **options)
     plain = execute(tape, gaussian(VE), x, noise=unit(x))
     out = execute(tape, gaussian(VE), x, noise=unit(x), arrive=lambda y, s, step: seen.append((step, s, y.clone())))
-    assert torch.equal(out, plain)
+    assert (out - plain).abs().max() < 1e-13
     steps = [step for step, _, _ in seen]
     inner = options.get("method") == "singlestep" and options.get("order", 2) > 1  # a step over several sigmas arrives at its end
     assert steps == sorted(set(steps)) and (inner or steps == list(range(8))) and steps[0] == 0 and steps[-1] == 7
@@ -281,7 +283,7 @@ def test_a_state_replaced_on_arrival_is_used(options):
     x, sigmas = start(VE), grid(VE, 5)
     before = x.clone()
     last = execute(plan(VE, sigmas, **options), gaussian(VE), x, arrive=lambda y, s, step: y + 1 if step == 5 else None)
-    assert torch.equal(last, execute(plan(VE, sigmas, **options), gaussian(VE), x) + 1)
+    assert (last - execute(plan(VE, sigmas, **options), gaussian(VE), x) - 1).abs().max() < 1e-13
     for step in range(5):
         fixed = torch.full_like(x, 2.0)
         swap = lambda y, s, i, step=step, fixed=fixed: fixed if i == step else None  # noqa: E731
@@ -357,7 +359,7 @@ class Ledger(TorchDispatchMode):
         return out
 
 
-def ledger(path, n, **options) -> Ledger:
+def ledger(path, n, watched=True, **options) -> Ledger:
     x = start(path, torch.float32)
     book = Ledger(x.numel() * x.element_size())
 
@@ -374,8 +376,9 @@ def ledger(path, n, **options) -> Ledger:
         return n
 
     tape = plan(path, grid(path, n), **options)
+    arrive = (lambda y, s, step: None) if watched else None
     with book:
-        execute(tape, denoise, x, mark=lambda step, y, d: None, arrive=lambda y, s, step: None, noise=noise)
+        execute(tape, denoise, x, mark=lambda step, y, d: None, arrive=arrive, noise=noise)
     return book
 
 
@@ -387,7 +390,7 @@ def test_no_synchronisation(n, options):
         names = ledger(path, n, **options).names
         assert len(names) >= n - 1
         assert not [name for name in names if any(name == s or name.startswith(s + ".") for s in SYNCHRONISING)]
-        assert set(names) <= {"lerp", "lerp_", "mul", "add_", "clone"}, "a kernel that the docstring does not list"
+        assert set(names) <= {"lerp", "lerp_", "mul", "add", "add_", "clone"}, "a kernel that the docstring does not list"
 
 
 def test_the_ledger_sees_synchronisation():
@@ -415,9 +418,41 @@ def test_two_m_costs_two_kernels_and_six_passes(name):
     assert kernels[20][0] <= 2 * 20 and kernels[20][1] <= 6 * 20
 
 
+# Tensor passes a step where nobody waits for arrivals; in brackets what reading all once and writing all once would take.
+PASSES = {"dpmpp_2m": 6, "dpmpp_3m": 9, "unipc": 9, "auto": 14, "dpmpp_2m_sde": 9, "dpmpp_3m_sde": 12}  # (4, 5, 5, 6, 5, 6)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_passes_of_a_step(name):
+    """What benchmarks/cost.py measures in ComfyUI: a correction and the step after it are one sum, a stored evaluation costs one kernel.
+    Somebody who waits for arrivals gets the corrected states, and pays for them."""
+    cost = {w: [sum(ledger(VE, n, w, **TAPES[name]).passes) for n in (20, 40)] for w in (False, True)}
+    assert cost[False][1] - cost[False][0] == 20 * PASSES[name]
+    assert (cost[True][1] > cost[False][1]) == ("corrector" in TAPES[name] or name == "dpmpp_3m"), "the corrected states are made"
+
+
+def test_a_cheaper_tape_is_the_same_sum():
+    """By hand: a store, a correction and a step, with a state that is marked before them. 1 store kernel, one sum, and a tape as it was."""
+    records = (
+        Eval("d", "x", 2.0), Mark(0, "x", "d"), Affine("v", (("x", 0.5), ("d", -4.0))), Affine("x", (("x", 1.0), ("v", 0.25))),
+        Affine("x", (("x", 0.5), ("v", 3.0), ("d", 2.0))), Eval("e", "x", 1.0), Affine("x", (("e", 1.0), ("v", 2.0))),
+    )  # fmt: skip
+    tape, x = Tape("by hand", "ve", (2.0, 0.0), records, ()), torch.tensor([3.0, -1.0], dtype=torch.float64)
+    made = cheaper(tape)
+    assert tape.records == records and cheaper(tape) is made and len(made.records) == 6
+    assert made.records[2] == Affine("v", (("d", 1.0), ("x", -0.125))), "in units of its largest weight"
+    marked = []
+    out = execute(tape, lambda y, s: y * y + s, x, mark=lambda step, y, d: marked.append(y.tolist()))
+    d = x * x + 2
+    v = 0.5 * x - 4 * d
+    state = 0.5 * (x + 0.25 * v) + 3 * v + 2 * d
+    assert torch.allclose(out, state * state + 1 + 2 * v, rtol=1e-14, atol=0) and marked == [[3.0, -1.0]]
+
+
 def test_cost_of_an_affine_record():
-    """n terms cost 3(n-1) passes in n-1 kernels where the coefficients sum to 1, else 3n-1 in n, as execute.py's docstring says."""
+    """n terms cost 3(n-1) passes in n-1 kernels where the coefficients sum to 1 or one of them is 1, else 3n-1 in n, as execute.py says."""
     costs = {(0.4, 0.6): (3, 1), (0.5, 0.7, -0.2): (6, 2), (0.5, 0.7, -0.2, 0.0): (9, 3), (0.4, 0.4): (5, 2), (0.4, 0.4, 0.4): (8, 3)}
+    costs[0.4, 1.0, 0.4] = 6, 2
     for weights, cost in costs.items():
         evals = tuple(Eval(f"d{i}", "x", float(10 - i)) for i in range(1, len(weights)))
         record = Affine("x", tuple((f"d{i}" if i else "x", w) for i, w in enumerate(weights)))
