@@ -40,6 +40,9 @@ def test_both_halves_are_filled(changes):
         inner = dark[TOP + 2 : TOP + PANEL[1] - 2, left + 2 : left + PANEL[0] - 2]
         rows, columns = np.nonzero(inner.any(1))[0], np.nonzero(inner.any(0))[0]
         assert np.ptp(columns) > 0.75 * PANEL[0] and (place or np.ptp(rows) > 0.75 * PANEL[1]), place
+        if not place:  # a dot at each step, wider than any line
+            wide = np.lib.stride_tricks.sliding_window_view(inner, (8, 8)).all((2, 3))
+            assert wide.any(0).any() and np.ptp(np.nonzero(wide.any(0))[0]) > 0.7 * PANEL[0]
     edge = np.concatenate([pixels[:4].ravel(), pixels[-4:].ravel(), pixels[:, :4].ravel(), pixels[:, -4:].ravel()])
     assert (edge == 1).all()
 
