@@ -33,7 +33,7 @@ def gains(name: str, options: Mapping[str, Any], statistics: str, sigmas: Sequen
     from ..solvers.tune_use import same_levels
 
     tuned, words = files.tuned(name)
-    if not tuned.gains:
+    if all(gain == 1.0 for gain in tuned.gains):
         return (), ""
     if not same_levels(sigmas, tuned.sigmas):
         return (), f"{name} has gains, which are for whole runs of its own {len(tuned.sigmas) - 1} steps, so they are off here."

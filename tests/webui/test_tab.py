@@ -13,6 +13,7 @@ from dpm_solver_ext.tests.webui.test_sampling import arguments, entry
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t")
 V3, AUTO = "DPM-Solver-v3 (ext)", "DPM-Solver auto (ext)"
+GAINS = [1.1, 0.95, 1.2, 0.9]
 
 
 def part(name):
@@ -243,12 +244,14 @@ def test_loras_of_the_prompts_are_in_the_words_and_in_the_name(ready, tmp_path):
 
 @pytest.fixture
 def steps(ready, tmp_path):
-    """(name, content) of steps tuned on the double at 4 steps and CFG 5, with gains, for DPM-Solver auto."""
+    """(name, content) of steps tuned on the double at 4 steps and CFG 5, for DPM-Solver auto; and beside it gained.json, the same with
+    gains that are far from 1."""
     watch = tuned()
     assert watch.error is None
-    name = watch.outcome[0]
-    content = json.loads((tmp_path / "dpm_tuned" / name).read_text())
-    assert content["improved"] and content["gains"], "could not fail"
+    name, folder = watch.outcome[0], tmp_path / "dpm_tuned"
+    content = json.loads((folder / name).read_text())
+    assert content["improved"] and len(content["gains"]) == 4, "could not fail"
+    (folder / "gained.json").write_text(json.dumps({**content, "gains": GAINS}))
     return name, content
 
 
@@ -268,21 +271,21 @@ def test_tuned_steps_and_gains_paint_what_was_tuned(ready, steps):
     from dpm_solver_ext.solvers.presets import plan
 
     name, content = steps
-    p, found = picture(ready, tuned=name)
-    left, plain = iter(content["gains"]), guided(ready, lambda: 1.0)
+    p, found = picture(ready, tuned="gained.json")
+    left, plain = iter(GAINS), guided(ready, lambda: 1.0)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
     tape = plan(VE, content["sigmas"], **entry(AUTO).solver)
     expected = execute(tape, lambda x, sigma: next(left) * plain(x, sigma), content["sigmas"][0] * noise)
     assert float((found - expected).abs().max()) < 1e-3
-    assert p.extra_generation_params["DPM-Solver tuned"] == name and "Schedule type" not in p.extra_generation_params
+    assert p.extra_generation_params["DPM-Solver tuned"] == "gained.json" and "Schedule type" not in p.extra_generation_params
     converged = picture(ready, count=100)[1]
-    errors = [float((converged - image).square().mean().sqrt()) for image in (found, picture(ready)[1])]
+    errors = [float((converged - image).square().mean().sqrt()) for image in (picture(ready, tuned=name)[1], picture(ready)[1])]
     assert errors[0] < 0.8 * errors[1]
 
 
 def test_gains_are_off_where_they_are_wrong_and_that_is_said(ready, steps, caplog):
     """At another number of steps, with another sampler, another option, a mask, or a part of the schedule: its plain steps at most."""
-    name, content = steps
+    name, content = "gained.json", steps[1]
     half = torch.zeros(4, 8, 8)
     half[:, :, :4] = 1
     latent = torch.full((1, 4, 8, 8), 0.5)
@@ -379,7 +382,7 @@ def test_a_file_that_cannot_be_used_is_status_422(ready, steps, tmp_path):
 @pytest.mark.parametrize("plan", ["[1]", "{}", "not json", "[" * 5000, '{"algorithm": ["x"]}', '{"order": 2}'])
 def test_a_strange_plan_in_a_file_has_no_gains(ready, steps, tmp_path, plan):
     name, content = steps
-    strange = {**content, "metadata": {**content["metadata"], "plan": plan[:4000]}}
+    strange = {**content, "gains": GAINS, "metadata": {**content["metadata"], "plan": plan[:4000]}}
     (tmp_path / "dpm_tuned" / "strange.json").write_text(json.dumps(strange))
     found, note = part("tuned").gains("strange.json", {**entry(AUTO).solver, "thresholding": "off"}, "none", content["sigmas"], False)
     assert found == () and "so they are off here" in note
