@@ -69,6 +69,17 @@ SOCKETS = {
         [("sigmas", "SIGMAS"), ("sampler", "SAMPLER"), ("info", "STRING"), ("plot", "IMAGE")],
     ),
     "PreviewAny": ([("source", "*")], []),
+    "DPMSolverCompareExt": (
+        [
+            ("model", "MODEL"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("vae", "VAE"),
+            ("sampler", "SAMPLER"),
+        ],
+        [("grid", "IMAGE"), ("images", "IMAGE"), ("table", "STRING")],
+    ),
     "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
     "EmojiDemoModel": ([], [("model", "MODEL")]),
     "EmojiDemoPrompt": ([], [("conditioning", "CONDITIONING")]),
@@ -456,6 +467,38 @@ def checkpoint_flow() -> Canvas:
     return canvas
 
 
+PAIRS = "dpm_auto_ext + dpm_auto_ext\ndpmpp_2m + karras\nuni_pc + simple\neuler + normal"
+
+
+def compared(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], cfg: float, **vae) -> Canvas:
+    """From column x on: the comparison, its picture and its table."""
+    model, positive, negative, latent = base
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0), **vae}
+    found = canvas.add("DPMSolverCompareExt", (x, 0), (340, 420), [cfg, 20260, "fixed", PAIRS, "5, 8, 15", 60], **wires)
+    canvas.add("SaveImage", (x + 400, 0), (900, 900), [canvas.name], images=(found, 0))
+    canvas.add("PreviewAny", (x, 480), (340, 300), title="The numbers", source=(found, 2))
+    return canvas
+
+
+def emoji_compare() -> Canvas:
+    canvas = Canvas("emoji_dpm_compare")
+    note = (
+        "**Compare Samplers** paints one seed with each sampler of the list at 5, 8 and 15 steps, and says how far each is from the end. "
+        "Write your own rows; change `cfg` and `seed`."
+    )
+    return compared(canvas, 330, emoji_base(canvas, note), 2.5)
+
+
+def checkpoint_compare() -> Canvas:
+    canvas = Canvas("dpm_compare")
+    note = (
+        "Choose your checkpoint. **Compare Samplers** paints one seed with each sampler of the list at 5, 8 and 15 steps, and says how far "
+        "each is from the end: choose by looking, on your own model."
+    )
+    base = checkpoint_base(canvas, note)
+    return compared(canvas, 760, base, 7.0, vae=(base[0], 2))
+
+
 TEMPLATES = (
     (EMOJI, emoji_ksampler),
     (EMOJI, emoji_nodes),
@@ -471,6 +514,8 @@ TEMPLATES = (
     (EXTENSION, checkpoint_img2img),
     (EXTENSION, checkpoint_inpaint),
     (EXTENSION, checkpoint_flow),
+    (EMOJI, emoji_compare),
+    (EXTENSION, checkpoint_compare),
 )
 # What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. The first row of
 # an edit, img2img and inpaint is the original, the others what it becomes; those of v3 are calibrated, those of tuned steps tuned before.

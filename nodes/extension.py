@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..solvers import schedule as schedules
 from ..solvers.choices import CHOICES, FAMILY, PRESETS
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample, tell
+from .compare import DPMSolverCompareExt
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .options import DATA_STD, METHODS, V3, prepare
 from .schedules import FINAL, steps_of
@@ -236,5 +237,5 @@ class DPMSolverExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt, DPMSolverCalibrateExt, DPMSolverLoadEMSExt,
-            DPMSolverEMSInfoExt, DPMSolverTuneScheduleExt, DPMSolverLoadTunedExt,
+            DPMSolverEMSInfoExt, DPMSolverTuneScheduleExt, DPMSolverLoadTunedExt, DPMSolverCompareExt,
         ]  # fmt: skip

@@ -8,8 +8,8 @@ import pytest
 
 TYPESCRIPT = "5.9.3"
 OPTIONS = {
-    "checkJs": True, "allowJs": True, "noEmit": True, "strict": True, "target": "es2022", "module": "es2022", "types": [], "skipLibCheck": True,
-    "moduleResolution": "bundler", "lib": ["es2023", "dom", "dom.iterable"],
+    "checkJs": True, "allowJs": True, "noEmit": True, "strict": True, "target": "es2022", "module": "es2022", "types": [],
+    "moduleResolution": "bundler", "lib": ["es2023", "dom", "dom.iterable"], "skipLibCheck": True,
 }  # fmt: skip
 
 

@@ -224,7 +224,8 @@ export class Plot {
     this.element.toggleAttribute("data-vue", !!this.element.closest("[data-node-id]")); // Nodes 2.0: other colours, and no height of its own
     const calls = plan?.evaluations ?? null;
     this.part("title").textContent = !plan ? "Steps" : calls === null ? "adaptive" : counted(calls);
-    this.part("what").textContent = this.part("what").title = plan?.solver ?? "";
+    this.part("what").title = plan?.solver ?? "";
+    this.part("what").textContent = (plan?.solver ?? "").replace(/^multistep /, ""); // what most are; there is little room
     this.part("badge").hidden = !this.ran;
     this.part("badge").textContent = "as it ran";
     const note = plan?.notes?.[0] ?? "";

@@ -1,0 +1,104 @@
+"""Compare Samplers: what it counts and measures is what the runs were, and bad words are refused before a model call."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+COMPARE = "DPMSolverCompareExt"
+WIDGETS = {"cfg": 1.0, "seed": 5, "samplers": "dpm_auto_ext + dpm_auto_ext\neuler + karras\ndpmpp_2m_sde_ext + karras", "steps": "4, 9"}
+
+
+@pytest.fixture
+def node(pack):
+    return pack.nodes[COMPARE]
+
+
+def inputs(analytic, kind="eps", **more):
+    patcher = analytic.build(kind)
+    latent = {"samples": torch.zeros(analytic.latent_shape(patcher, 2))}
+    wires = {"model": patcher, "positive": analytic.cond(0.75), "negative": analytic.cond(-0.25), "latent_image": latent}
+    return wires | {"reference_steps": 80} | WIDGETS | more
+
+
+@pytest.mark.parametrize("kind", ["eps", "flux"])
+def test_numbers(node, analytic, kind):
+    """Calls are the model's own count; errors fall with the steps and are those of the analytic end; SDE samplers have none."""
+    given = inputs(analytic, kind)
+    out = node.execute(**given).args
+    grid, images, table = out
+    assert grid.shape[0] == 1 and grid.shape[-1] == 3 and images.shape[0] == 6 and images.min() >= 0 and images.max() <= 1
+    lines = table.splitlines()
+    assert len(lines) == 5 and lines[0].count("steps") == 2
+    errors = {}
+    for line in lines[2:]:
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        assert [int(re.search(r"(\d+) calls", cell).group(1)) for cell in cells] == [4, 9]
+        errors[name] = [float(found.group(1)) if (found := re.search(r"error ([\d.]+)", cell)) else None for cell in cells]
+    assert errors["dpmpp_2m_sde_ext + karras"] == [None, None]
+    for name in ("dpm_auto_ext + dpm_auto_ext", "euler + karras"):
+        assert errors[name][0] > errors[name][1] > 0
+    patcher = given["model"]
+    sigmas = analytic.schedule(patcher, "karras", 9)
+    from_node = errors["euler + karras"][1]
+    noise = analytic.comfy.sample.prepare_noise(torch.zeros(analytic.latent_shape(patcher, 2)), 5)
+    true = analytic.error(patcher, analytic.sample(patcher, "euler", sigmas, noise, seed=5), sigmas, noise)
+    assert from_node == pytest.approx(true, rel=0.1)
+
+
+def test_connected_sampler_and_no_reference(node, analytic, build_node):
+    """A SAMPLER is one more row with the first row's scheduler; without a reference there is no error anywhere."""
+    sampler = build_node("DPMSolverSamplerExt", preset="dpmpp_2s")
+    *_, table = node.execute(**inputs(analytic, sampler=sampler, samplers="euler + beta", steps="6", reference_steps=0)).args
+    assert "| connected sampler + beta | 6 calls" in table and "error" not in table
+
+
+def test_model_calls_of_two_a_step(node, analytic):
+    *_, table = node.execute(**inputs(analytic, samplers="dpmpp_sde_ext + karras, heun + karras", steps="5")).args
+    assert table.count("9 calls") == 2
+
+
+BAD = {
+    "samplers": ("", "nothing + karras", "euler + nothing", "\n".join(["euler + karras"] * 13), "euler + karras + beta"),
+    "steps": ("", "0", "-3", "4.5", "ten", "1 2 3 4 5 6 7 8 9", "2000", "²"),
+    "reference_steps": (-1,),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_bad_words(node, analytic, name, value):
+    """One sentence that names the widget, before the model is called."""
+    given = inputs(analytic, **{name: value})
+    with pytest.raises(ValueError) as error:
+        node.execute(**given)
+    assert str(error.value).startswith(name) and str(error.value).endswith(".") and analytic.network(given["model"]).calls == []
+
+
+def test_cancel(node, analytic):
+    """The host's Cancel, an exception out of the model, ends the whole comparison."""
+    import comfy.model_management
+
+    given = inputs(analytic)
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        node.execute(**given)
+    comfy.model_management.interrupt_current_processing(False)
+
+
+def test_sheet(pack):
+    """Every picture stands in the sheet as it is, beside its own row and column."""
+    import importlib
+
+    run = importlib.import_module(f"{pack.module.__name__}.nodes.compare_run")
+    sheet = importlib.import_module(f"{pack.module.__name__}.plots.compare").sheet
+    shades = np.linspace(0.15, 0.9, 6)
+    cells = [
+        run.Cell(f"{row} + s", steps, steps, 0.5, 0.1 * steps, np.full((200, 300, 3), shades[2 * i + j], np.float32))
+        for i, row in enumerate("abc") for j, steps in enumerate((5, 9))
+    ]  # fmt: skip
+    picture = sheet(cells, "cfg 7")
+    places = [np.argwhere(np.abs(picture[..., 0] - shade) < 0.004) for shade in shades]
+    assert all(len(place) > 0.95 * 200 * 300 for place in places)
+    middles = [place.mean(0) for place in places]
+    assert middles[0][0] < middles[2][0] < middles[4][0] and middles[0][1] < middles[1][1] and abs(middles[0][0] - middles[1][0]) < 1
