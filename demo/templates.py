@@ -110,7 +110,7 @@ def calibrate_widgets(cfg: float, name: str) -> list:
 
 def tune_widgets(cfg: float, steps: int, name: str) -> list:
     """Those of Tune Schedule (ext), at their defaults but for the guidance, the steps and the file's name."""
-    return [cfg, steps, "schedule, gains and solver", 24, 0, 0, name]
+    return [cfg, steps, "schedule, gains and solver", 32, 0, 0, name]
 
 
 class Canvas:

@@ -39,8 +39,10 @@ def test_files_are_as_written(templates, tmp_path):
 
 def test_values_fit_the_nodes(host, pack, templates):
     """By position, as saved workflows are read: every value lies within its widget, and links join outputs and inputs of one type."""
-    from comfy_extras import nodes_preview_any
+    from comfy_extras import nodes_mask, nodes_model_advanced, nodes_preview_any, nodes_sd3
 
+    more = {name: cls for module in (nodes_mask, nodes_model_advanced, nodes_sd3) for name, cls in vars(module).items()}
+    more |= nodes_preview_any.NODE_CLASS_MAPPINGS
     checked = 0
     for folder, make in templates:
         graph = json.loads((folder / f"{make().name}.json").read_text(encoding="utf-8"))
@@ -49,7 +51,7 @@ def test_values_fit_the_nodes(host, pack, templates):
             assert by_id[source]["outputs"][slot]["type"] == kind and by_id[target]["inputs"][index]["type"] in (kind, "*")
         for node in graph["nodes"]:
             cls = host.nodes.NODE_CLASS_MAPPINGS.get(node["type"]) or getattr(host.nodes_custom, node["type"], None)
-            cls = cls or nodes_preview_any.NODE_CLASS_MAPPINGS.get(node["type"])
+            cls = cls or more.get(node["type"])
             if cls is None:  # notes and the nodes of the emoji demo
                 assert node["type"] == "MarkdownNote" or node["type"].startswith("Emoji")
                 continue
