@@ -17,6 +17,7 @@ from ..solvers.tune import ROUNDS, State, Tuned, lowest_budget, tune_schedule
 from ..solvers.tune_file import BY_BUDGET, ENDED, STOPPED, save_state, save_tuned
 from ..solvers.tune_run import FEW
 from ..solvers.tune_so_far import so_far
+from ..solvers.tune_use import is_paid
 from . import adapter, ems_files
 from .ems_model import code_of, describe
 from .long_run import Pace, batch_of, halving
@@ -25,7 +26,7 @@ from .tune import MODES
 from .tune_choice import Choice, adds_noise, choices_of, name_of, sampler_code, without_noise
 from .tune_code import refuse_scheduled_hooks, thing_code
 from .tune_host import Guider, Host, check_foreign
-from .tune_store import held, is_paid, save_stopped, words_of
+from .tune_store import held, save_stopped, words_of
 
 log = logging.getLogger("dpm_solver_ext")
 REFERENCE = 50  # steps of what is called converged; more where more are tuned

@@ -10,7 +10,7 @@ import comfy.samplers
 import numpy as np
 
 from ..solvers.tune import State, Tuned
-from ..solvers.tune_file import ENDED, STOPPED, load_state, load_tuned, save_tuned
+from ..solvers.tune_file import STOPPED, load_state, load_tuned, save_tuned
 from ..solvers.tune_run import PICKS
 from . import ems_files
 from .ems_model import differences
@@ -43,15 +43,6 @@ def held(file: Path, settings: dict[str, str]) -> tuple[tuple[Tuned, dict[str, s
     if tuned is not None and len(tuned[0].sigmas) != int(settings["steps"]) + 1:
         raise ValueError(f"file_name leads to {file.name}, which has {len(tuned[0].sigmas) - 1} steps; choose another name.")
     return tuned, None if part is None else part[0]
-
-
-def is_paid(tuned: Tuned, words: Mapping[str, str], budget: int) -> bool:
-    """Whether a tuning with this budget has come to its end before."""
-    search, old = words.get("search"), words.get("budget", "")
-    if search in (ENDED, STOPPED):
-        return search == ENDED
-    spent = int(old) if old.isascii() and old.isdigit() and len(old) < 16 else 0
-    return old == "0" if budget == 0 else budget <= max(tuned.evaluations, spent)
 
 
 def words_of(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from .path import PATHS, Path
 from .tune import Tuned
+from .tune_file import ENDED, STOPPED
 from .tune_space import stretched
 
 SAME = 1e-3  # relative: a schedule that went through float32 and a text is still the one that was tuned
@@ -34,3 +35,12 @@ def levels_of(tuned: Tuned, words: Mapping[str, str], steps: int, name: str) -> 
 def same_levels(now: Sequence[float], made_for: Sequence[float]) -> bool:
     """Whether two schedules are the same but for rounding."""
     return len(now) == len(made_for) and all(math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9) for a, b in zip(now, made_for, strict=True))
+
+
+def is_paid(tuned: Tuned, words: Mapping[str, str], budget: int) -> bool:
+    """Whether a tuning with this budget has come to its end before."""
+    search, old = words.get("search"), words.get("budget", "")
+    if search in (ENDED, STOPPED):
+        return search == ENDED
+    spent = int(old) if old.isascii() and old.isdigit() and len(old) < 16 else 0
+    return old == "0" if budget == 0 else budget <= max(tuned.evaluations, spent)

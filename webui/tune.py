@@ -69,13 +69,15 @@ def tune(
     use: Use, watch: Watch, *, sampler: str, file: str, steps: int, mode: str, seeds: int, budget: int, seed: int, name: str
 ) -> tuple[str | None, str]:
     """(the file in models/dpm_tuned, what was done). The file is `name` with a code of all settings but `budget`. What is measured is kept
-    when the run is interrupted or fails; then the file is None."""
+    when the run is interrupted or fails; then the file is the best so far, or None."""
     import torch
 
     from ..solvers.keep import Keeper
     from ..solvers.tune import ROUNDS, State, tune_schedule
-    from ..solvers.tune_file import save_state, save_tuned
+    from ..solvers.tune_file import BY_BUDGET, ENDED, STOPPED, save_state, save_tuned
     from ..solvers.tune_run import FEW, lowest_budget
+    from ..solvers.tune_so_far import so_far
+    from ..solvers.tune_use import is_paid
 
     if sampler not in SAMPLERS:
         raise BadOption(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
@@ -88,17 +90,18 @@ def tune(
     gains, fine, held_out = mode != MODES[0], max(REFERENCE, 2 * steps), max(3, seeds // 2)
 
     def work(model: Measured) -> tuple[Path, str]:
-        known = known_schedules(model, steps)
         settings = model.words | {
             "sigma_min": f"{model.low:.9g}", "steps": str(steps), "tune": mode,
-            "sampler": sampler + (", without its noise" if BY_NAME[sampler].noisy else ""), "seeds": f"{seeds} from {seed}",
+            "sampler": sampler + (", without its noise" if BY_NAME[sampler].noisy else ""),
+            "seeds": f"{seeds} from {seed}, {held_out} of them kept out of the search",
             "size": "×".join(map(str, model.shape)), "prompts": f"{len(use.prompts)} #{code_of(use.prompts, use.negative)}",
         }  # fmt: skip
         if "statistics" in solvers[sampler]:
             settings["statistics"] = file
+        known = known_schedules(model, steps)
         place = TUNED.place_in(top(TUNED), name, code_of(settings, {k: plain(v) for k, v in solvers.items()}))
         before, state = _held(place, settings)
-        if before is not None and _is_paid(*before, budget):
+        if before is not None and is_paid(*before, budget):
             return place, f"0 model calls: {place.name} has the outcome."
         calls = steps * max(BY_NAME[key].calls for key in solvers)
         tried = len(known) + (len(solvers) - 1) * min(FEW, len(known))
@@ -124,18 +127,29 @@ def tune(
                     state=state, report=report,
                 )  # fmt: skip
 
-            tuned = halving(once, min(seeds, use.batch))
+            def write(tuned: Any, search: str) -> None:
+                save_tuned(
+                    tuned, place, settings | {"budget": str(budget), "search": search, "plan": json.dumps(plain(solvers[tuned.solver]))}
+                )
+
+            try:
+                tuned = halving(once, min(seeds, use.batch))
+            except BaseException:  # Stop and the host's Interrupt above all: the best so far is a file
+                best = so_far(state, model.path, solvers, known, sigma_max=model.top, sigma_min=model.low, samples=range(seeds - held_out))
+                if best is not None and (before is None or before[1].get("search") == STOPPED and best.error() < before[0].error()):
+                    write(best, STOPPED)
+                    told["best"] = place.name
+                raise
             final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))
-            words = settings | {"budget": str(budget), "search": "ended" if final else "ended by the budget"}
-            words["plan"] = json.dumps(plain(solvers[tuned.solver]))
-            save_tuned(tuned, place, words)
+            write(tuned, ENDED if final else BY_BUDGET)
             keep.finish(final)
         return place, f"{model.made:,} model calls: {place.name} has the outcome."
 
     done = on_the_model(use, watch, work)
     if done is None:
         kept = f"; what is measured is kept, and the same settings go on from there ({told['kept']})" if told else ""
-        return None, f"Stopped{kept}."
+        best = f" {told['best']} has the best so far, not checked on other pictures." if "best" in told else ""
+        return told.get("best"), f"Stopped{kept}.{best}"
     return done[0].name, done[1]
 
 
@@ -158,12 +172,3 @@ def _held(place: Path, settings: Mapping[str, str]) -> tuple[Any, Any]:
             made = found[i][1].get(other, "unknown")
             raise BadOption(f"file_name leads to {path.name}, which was made for {other} {made:.200}; choose another name, or delete it.")
     return found[0], None if found[1] is None else found[1][0]
-
-
-def _is_paid(tuned: Any, words: Mapping[str, str], budget: int) -> bool:
-    """Whether a tuning with this budget has come to its end before."""
-    if words.get("search") == "ended":
-        return True
-    old = words.get("budget", "")
-    spent = int(old) if old.isascii() and old.isdigit() and len(old) < 16 else 0
-    return old == "0" if budget == 0 else budget <= max(tuned.evaluations, spent)

@@ -335,17 +335,21 @@ def test_tuning_again_costs_nothing_and_a_stopped_one_goes_on(ready, steps):
     ready.calls = 0
 
     def cut(denoiser):
-        if ready.calls == calls // 2:
+        if ready.calls == calls * 4 // 5:
             watches[0].stop.set()
 
     ready.on_call = cut
     stopped = tuned(name="cut")
     measure.Watch.begin = plain
-    assert stopped.error is None and stopped.outcome[0] is None and "go on from there (cut-" in stopped.outcome[1]
+    assert stopped.error is None and "go on from there (cut-" in stopped.outcome[1]
+    files = part("files")
+    early, words = files.tuned(stopped.outcome[0])
+    assert words["search"] == "stopped early" and "has the best so far" in stopped.outcome[1]
+    assert early.error() < early.error(early.known)
     ready.on_call, made = (lambda denoiser: None), ready.calls
     ended = tuned(name="cut")
     assert ended.error is None and 0 < ready.calls - made < 0.8 * calls
-    files = part("files")
+    assert ended.outcome[0] == stopped.outcome[0] and files.tuned(ended.outcome[0])[1]["search"] == "ended"
     assert files.tuned(ended.outcome[0])[0].error() <= 1.02 * files.tuned(steps[0])[0].error()
 
 
