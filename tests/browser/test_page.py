@@ -41,7 +41,7 @@ def test_plot(page, server, nodes, vue):
     page.drawn(SCHEDULER, 8, "8 model calls")
     page.drawn(SAMPLER, 8, "8 model calls")
     before = page.pixels(SCHEDULER)
-    assert colours(before) > 100
+    assert colours(before) > 30
     page.change(SCHEDULER, "steps", 14)
     page.drawn(SCHEDULER, 14, "14 model calls")
     page.drawn(SAMPLER, 14, "14 model calls")  # of the same run
@@ -177,7 +177,7 @@ def test_themes(pinned, nodes):
         pinned.page.wait_for_timeout(300)
         found[palette] = pinned.pixels(SCHEDULER)
     assert found["dark"].mean() < 90 and found["light"].mean() > 160
-    assert all(colours(picture) > 100 for picture in found.values())
+    assert all(colours(picture) > 30 for picture in found.values())
 
 
 def test_resizing(pinned, nodes):
@@ -267,7 +267,7 @@ def test_tune_and_cancel(pinned, root, server):
     pinned.change(TUNE, "budget", 1200)
     pinned.drawn(TUNE, 6)
     pinned.page.get_by_test_id("queue-button").or_(pinned.page.get_by_role("button", name="Run", exact=True)).first.click()
-    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.3", seconds=60)
+    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.1", seconds=60)
     pinned.page.get_by_role("button", name="Cancel current run").or_(pinned.page.locator("button:has(.pi-times)")).first.click()
     pinned.wait("async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length }", seconds=30)
     parts = [f.name for f in (server.base / "models" / "dpm_tuned").iterdir()]
