@@ -384,16 +384,19 @@ async def _follow(url: str, prompt: Mapping, on_event, timeout: float) -> Run:
                     if on_event:
                         on_event(kind, data)
 
-                ended = False
+                ended, quiet = False, 0
                 while not ended:
                     if time.monotonic() - started > timeout:
                         raise HostError(f"The workflow did not end within {timeout:.0f} s.")
                     try:
                         message = await ws.receive(timeout=1.0)
                     except TimeoutError:
-                        # The last message can be lost with the connection: the history is what counts.
-                        ended = await _history(session, url, run)
+                        # The last message can be lost with the connection: the history is what counts. On a busy machine
+                        # messages may still be on their way when it is written, so they get a second more.
+                        quiet = quiet + 1 if await _history(session, url, run) else 0
+                        ended = quiet == 2
                         continue
+                    quiet = 0
                     if message.type == aiohttp.WSMsgType.BINARY:
                         # 4 bytes event kind, 4 bytes image format, then the file
                         note("preview", message.data[8:])

@@ -120,13 +120,12 @@ def test_cancelled_and_resumed(tuned, stopped):
 
 
 def test_cancelled_in_the_search(server, stopped, tuned):
-    """Cancel in the search leaves the best so far as a file, which the node and the log name; Load Tuned Steps paints with it and says that
+    """Cancel in the search leaves the best so far as a file, which the log names; Load Tuned Steps paints with it and says that
     it was stopped early. When the tuning has come to its end, the same file is the outcome, so workflows that load it stay good."""
     run, name, content, shown, info = stopped
     assert name == tuned[0] and len(shown) == 2 and b'"search": "stopped early"' in content
     assert info.startswith("Stopped early: dpmpp_2m with tuned steps") and "on others it was not checked" in info
-    for said in (texts(run)[-1][1], server.log_text()):
-        assert f"the best so far is {name}, for Load Tuned Steps (ext)" in said
+    assert bar(run)[-1][0] >= 600 and f"the best so far is {name}, for Load Tuned Steps (ext)" in server.log_text()
     assert b"stopped early" not in (server.base / "models" / "dpm_tuned" / name).read_bytes()
     assert "Stopped" not in tuned[2].outputs["5"]["text"][0]
 
@@ -177,4 +176,4 @@ def test_a_sampler_without_a_schedule(server):
     prompt = base()
     prompt["6"]["inputs"]["sampler_name"] = "dpm_adaptive"
     run = server.tools.run_workflow(server.url, prompt, timeout=60, check=False)
-    assert run.status == "error" and "chooses its own steps" in str([d for k, d in run.events if k == "execution_error"])
+    assert run.status == "error" and "chooses its own steps" in str(run.error)

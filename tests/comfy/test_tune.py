@@ -229,13 +229,15 @@ def test_interrupted_and_resumed(analytic, tune, interrupt, folder, at):
     assert error < painted(analytic, patcher, "dpmpp_2m", analytic.schedule(patcher, "karras", 5))
 
 
-def test_cancel_keeps_the_best(analytic, pack, tune, interrupt, folder, part, caplog):
+def test_cancel_keeps_the_best(analytic, pack, tune, interrupt, folder, part, caplog, monkeypatch):
     """Cancel in the search: the best so far is a file at once, which Load opens and which says of itself that it was stopped early and
     not checked; its claim is true of the pictures of the search. The same settings go on from there, and the same file is the outcome."""
     import comfy.model_management as management
 
     patcher = analytic.build("eps", analytic.MIXTURE)
     caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    shown = []
+    monkeypatch.setattr(part("nodes.tune"), "_show", lambda node: shown.append)
     interrupt(500)
     with pytest.raises(management.InterruptProcessingException):
         tune(patcher, tune="schedule and gains")
@@ -243,6 +245,7 @@ def test_cancel_keeps_the_best(analytic, pack, tune, interrupt, folder, part, ca
     (file,) = folder.glob("*.json")
     last = caplog.messages[-1]
     assert "tuning stopped; the best so far is " + file.name in last and "% less error" in last and "not checked on others" in last
+    assert last.endswith(shown[-1])  # on the node too
     load, how = pack.nodes["DPMSolverLoadTunedExt"].execute, analytic.sampler("dpmpp_2m")
     sigmas, sampler, text = load(file=file.name, steps=0, sampler=how).args
     assert text.startswith("Stopped early: dpmpp_2m with tuned steps") and "pictures that the search was made on" in text
