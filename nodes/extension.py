@@ -208,7 +208,7 @@ class DPMSolverSchedulerExt(io.ComfyNode):
                     "The least noise level that steps are spread over, before the final 0; 0 means the model's own. The published tables "
                     "have a last step of their own, and are cut above it only.")),
                 io.String.Input("manual_sigmas", default="14.6, 6.5, 2.9, 1.3, 0.5, 0", tooltip=(
-                    "For manual only: falling noise levels, separated by commas; the last is usually 0.")),
+                    "For manual only: falling noise levels, separated by commas; the last is usually 0. Or drag the dots of the plot.")),
                 io.Model.Input("model", optional=True, tooltip="The model that will run. It brings its noise levels, its shift and its "
                 "clock."),
                 io.Combo.Input("final_sigma", options=list(FINAL), default="zero", optional=True, tooltip=(

@@ -102,6 +102,41 @@ def test_a_sentence_in_place_of_a_plot(page, nodes):
 
 
 @pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
+def test_dragging_a_manual_schedule(page, nodes, vue):
+    """A dot goes with the pointer as far as its neighbours, its number in the text with it; one undo brings it back; the node stays."""
+    page.open(nodes, vue)
+    page.change(SCHEDULER, "schedule", "manual")
+    page.change(SCHEDULER, "manual_sigmas", "12, 6, 3, 1, 0")
+    page.drawn(SCHEDULER, 4)
+    page.wait(f"() => {page.plot(SCHEDULER)}.querySelectorAll('.dot')[1].getAttribute('data-call') === '1'")
+    page.js("() => app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
+    text = f"() => {page.node(SCHEDULER)}.widgets.find((w) => w.name === 'manual_sigmas').value"
+    place = f"() => [...{page.node(SCHEDULER)}.pos]"
+    chart, dots, before = page.box(SCHEDULER), page.dots(SCHEDULER), page.js(place)
+    scale = chart["width"] / page.js(f"() => {page.plot(SCHEDULER)}.querySelector('.chart').clientWidth")
+
+    def at(dot, up=0.0):
+        return chart["x"] + dots[dot][0] * scale, chart["y"] + (dots[dot][1] - up) * scale
+
+    page.page.mouse.move(*at(1))
+    page.page.mouse.down()
+    for part in (0.25, 0.5):  # half of the way up to the first dot
+        page.page.mouse.move(*at(1, part * (dots[1][1] - dots[0][1])))
+    page.page.mouse.up()
+    first, second, *rest = (float(v) for v in page.js(text).split(", "))
+    assert (first, rest) == (12, [3, 1, 0]) and second == pytest.approx(9, abs=0.4) and page.js(place) == before
+    page.wait(f"() => [...{page.plot(SCHEDULER)}.querySelectorAll('.dot')].length === 4")
+    page.page.mouse.move(*at(2))
+    page.page.mouse.down()
+    page.page.mouse.move(*at(2, 400))  # far above its neighbour
+    page.page.mouse.up()
+    levels = [float(v) for v in page.js(text).split(", ")]
+    assert levels == sorted(levels, reverse=True) and len(set(levels)) == 5 and levels[2] > 5
+    page.js("() => app.extensionManager.workflow.activeWorkflow.changeTracker.undo()")
+    page.wait(f"() => ({text})().endsWith(', 3, 1, 0')")
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes2"])
 def test_hiding(page, nodes, vue):
     """Only what acts is shown, a setting that does harm stays in view, and what is saved or queued never changes by it."""
     page.open(nodes, vue)

@@ -50,6 +50,7 @@ export interface Graph {
 export interface App {
   graph: Graph;
   rootGraph?: Graph;
+  extensionManager?: { workflow?: { activeWorkflow?: { changeTracker?: { checkState?: () => void } } | null } };
   canvas?: { processMouseWheel?: (event: WheelEvent) => void };
   registerExtension(extension: Record<string, unknown>): void;
 }

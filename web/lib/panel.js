@@ -8,7 +8,8 @@
  */
 
 import { hiddenWidgets } from "./applies.js";
-import { kindOf, requestOf, valuesOf } from "./graph.js";
+import { SCHEDULER, kindOf, requestOf, valuesOf } from "./graph.js";
+import { moved } from "./manual.js";
 import { Plot } from "./plot.js";
 
 const NAME = "dpm_plan"; // of the widget; never in a saved workflow
@@ -102,6 +103,8 @@ export class Panel {
   changed() {
     if (this.gone) return;
     this.arrange(true);
+    const manual = kindOf(this.node) === SCHEDULER && valuesOf(this.node).schedule === "manual" && "manual_sigmas" in valuesOf(this.node);
+    this.plot.onDrag = manual ? (from, to) => this.drag(from, to) : null;
     this.plot.look({ axis: this.node.properties[LOOK] === "lam" ? "lam" : "sigma" });
     clearTimeout(this.timer);
     this.timer = window.setTimeout(() => void this.ask(), WAIT);
@@ -160,6 +163,27 @@ export class Panel {
       const row = rows[i];
       if (row instanceof HTMLElement) row.style.display = hidden.has(widget.name) ? "none" : "";
     }
+  }
+
+  /**
+   * A dot of the manual schedule is moved: its number in the text follows. The end of a drag is one step of the page's undo.
+   * @param {number} [from]
+   * @param {number} [to]
+   * @returns {number | null} the sigma that it has now
+   * @private
+   */
+  drag(from, to) {
+    const widget = this.node.widgets?.find((w) => w.name === "manual_sigmas");
+    if (!widget) return null;
+    if (from === undefined || to === undefined) {
+      this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      return null;
+    }
+    const found = moved(String(widget.value), from, to);
+    if (found === null) return null;
+    widget.value = found.text;
+    widget.callback?.(found.text);
+    return found.sigma;
   }
 
   /** Ask the server what would run. Only the last question counts. */

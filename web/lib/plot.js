@@ -70,6 +70,7 @@ svg { position: absolute; inset: 0; width: 100%; height: 100%; display: block; o
 .tip { position: absolute; pointer-events: none; padding: 3px 7px; border-radius: 5px; white-space: nowrap; z-index: 1;
   background: var(--comfy-menu-bg, #353535); color: var(--input-text, #ddd); border: 1px solid var(--border-color, #4e4e4e);
   box-shadow: 0 2px 8px rgb(0 0 0 / .25); }
+:host([data-edit]) .dot { cursor: ns-resize; }
 .tip b { font-weight: 600; }
 .legend { display: flex; gap: 7px; flex: none; color: var(--descrip-text, #999); }
 .legend i { display: inline-block; width: 8px; height: 8px; border-radius: 50%; margin-right: 3px; }
@@ -158,6 +159,13 @@ export class Plot {
     this.dots = [];
     /** @type {number | null} */
     this.near = null;
+    /** The dot that is dragged. @type {number | null} */
+    this.held = null;
+    /** What a drag does: called with the sigma of a dot as it was and as it shall be, gives what it became, and is called once without when
+     * the drag ends; null: dots cannot be moved. @type {((from?: number, to?: number) => number | null) | null} */
+    this.onDrag = null;
+    /** The sigma at a height of the chart. @type {(y: number) => number} */
+    this.sigmaAt = () => 0;
     this.onLook = onLook;
     this.build();
     this.sized = new ResizeObserver(() => {
@@ -182,7 +190,10 @@ export class Plot {
     }
     const chart = this.part("chart");
     chart.addEventListener("pointermove", (event) => this.point(event));
-    chart.addEventListener("pointerleave", () => this.hover(null));
+    chart.addEventListener("pointerleave", () => this.held === null && this.hover(null));
+    chart.addEventListener("pointerdown", (event) => this.grab(event));
+    chart.addEventListener("pointerup", () => this.drop());
+    chart.addEventListener("pointercancel", () => this.drop());
   }
 
   /**
@@ -205,7 +216,7 @@ export class Plot {
    * @param {boolean} ran whether this is a run that took place
    */
   show(plan, ran) {
-    [this.plan, this.ran, this.message, this.near] = [plan, ran, "", null];
+    [this.plan, this.ran, this.message, this.near] = [plan, ran, "", this.held];
     this.draw();
   }
 
@@ -221,6 +232,7 @@ export class Plot {
 
   draw() {
     const { plan } = this;
+    this.element.toggleAttribute("data-edit", !!this.onDrag);
     this.element.toggleAttribute("data-vue", !!this.element.closest("[data-node-id]")); // Nodes 2.0: other colours, and no height of its own
     const calls = plan?.evaluations ?? null;
     this.part("title").textContent = !plan ? "Steps" : calls === null ? "adaptive" : counted(calls);
@@ -270,6 +282,11 @@ export class Plot {
     const y = (v, sigma) => {
       if (v === null) return sigma === 0 ? top - 2 : bottom + 2; // λ = ±∞
       return bottom - ((v - low) / (high - low)) * (bottom - top);
+    };
+    this.sigmaAt = (at) => {
+      const v = low + ((bottom - at) / (bottom - top)) * (high - low);
+      if (this.axis === "sigma") return v;
+      return plan.path === "flow" ? 1 / (1 + Math.exp(v)) : Math.exp(-v);
     };
     this.bands(svg, x, top, bottom);
     for (const v of ticks(low, high, Math.max(2, Math.floor((bottom - top) / 34)))) {
@@ -325,11 +342,41 @@ export class Plot {
     }
   }
 
+  /**
+   * Take the dot under the pointer, if dots can be moved.
+   * @param {PointerEvent} event
+   * @private
+   */
+  grab(event) {
+    if (!this.onDrag || event.button !== 0) return;
+    event.stopPropagation(); // the node is not to be moved
+    this.point(event);
+    this.held = this.near;
+    this.part("chart").setPointerCapture(event.pointerId);
+  }
+
+  /** @private */
+  drop() {
+    if (this.held === null) return;
+    this.held = null;
+    this.onDrag?.();
+  }
+
   /** @param {PointerEvent} event @private */
   point(event) {
     const box = this.part("chart").getBoundingClientRect();
     const scale = box.width / (this.part("chart").clientWidth || 1) || 1; // the canvas zooms its widgets by a transform
     const at = (event.clientX - box.left) / scale;
+    const dot = this.held === null ? undefined : this.dots[this.held];
+    if (dot) {
+      const sigma = this.onDrag?.(dot.call.sigma, this.sigmaAt((event.clientY - box.top) / scale)) ?? null;
+      if (sigma === null) return;
+      dot.call.sigma = sigma; // at once; the server's answer follows
+      dot.call.lam = this.plan?.path === "flow" ? Math.log((1 - sigma) / sigma) : -Math.log(sigma);
+      this.near = this.held;
+      this.draw();
+      return;
+    }
     let best = null;
     for (const [i, d] of this.dots.entries()) {
       if (best === null || Math.abs(d.x - at) < Math.abs(this.dots[best].x - at)) best = i;
