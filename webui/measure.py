@@ -77,7 +77,8 @@ class Watch:
 
         left = (time.monotonic() - self.start) / max(1, done - self.first) * max(0, total - done)
         minutes, seconds = divmod(round(left), 60)
-        self.text = f"{self.what}: {done:,} of {most}{total:,} model calls, {most}{minutes}:{seconds:02} left{more}"
+        time_left = f", {most}{minutes}:{seconds:02} left" if done > self.first else ""
+        self.text = f"{self.what}: {done:,} of {most}{total:,} model calls{time_left}{more}"
         shared.state.sampling_steps, shared.state.sampling_step = total, min(done, total)  # the host's own progress
         shared.state.textinfo = self.text
 
