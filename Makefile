@@ -30,7 +30,7 @@ test: venv
 # The second line brings matplotlib; an extra more for tools/venv.py would make the venv anew.
 bench: venv
 	@$(PY) -c "import matplotlib" 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check \
-		"$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')"
+		$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"])')
 	@$(PY) benchmarks/bench.py --size $(if $(QUICK),quick,$(if $(FULL),full,default)) $(ARGS)
 
 clean:

@@ -169,7 +169,7 @@ def timed(names, shape, seconds):
     for name in names:
         once(name, model, x, steps)
     times, started = {name: [] for name in names}, time.time()
-    while time.time() - started < seconds or len(times[names[0]]) < 5:
+    while time.time() - started < seconds or len(times[names[0]]) < 3:
         for name in names:
             times[name].append(once(name, model, x, steps))
     return {name: sorted(t)[len(t) // 2] / steps * 1e6 for name, t in times.items()}
