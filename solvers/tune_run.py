@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .arrays import beside, on_host, put_by, without_gradients
+from .arrays import beside, on_host, put_by, widened, without_gradients
 from .tune_fit import descend
 from .tune_space import Space
 
@@ -57,6 +58,12 @@ def rows(x: Any, ids: Sequence[int]) -> Any:
     return x[np.asarray(ids)]
 
 
+def digest(a: Any) -> bytes:
+    """16 bytes of an array's values: calls are compared by them, for two states of a video would be as large as the prediction."""
+    values = widened(a).detach().cpu().numpy() if hasattr(a, "new_full") else np.asarray(a)
+    return hashlib.blake2b(np.ascontiguousarray(values), digest_size=16).digest()
+
+
 def calls_of(x: Any, solver: Solver, sigmas: Sequence[float]) -> int:
     """How many model calls a run makes, counted without the model; what cannot be run is told here, before anything is paid."""
     count = 0
@@ -96,26 +103,28 @@ class Runs:
         """(end values (b, m), the log of the calls), in chunks of `batch`.
 
         `near`: the log of another run, or []; calls at the same state as there are not made. None: there is no log, and the memory that it
-        takes is not needed. Logged arrays are copies in the host's memory: a solver of the user's may work in place on what it is given,
-        and the states of a video model's calls would fill its device.
+        takes is not needed. A log is a list a chunk of ((digest of the state, sigma), x0 in the host's memory): the calls of a video model
+        would fill its device.
         """
         ends, logs = [], []
         for at in range(0, len(ids), self.batch):
             chunk = ids[at : at + self.batch]
-            log: list[tuple[Any, float, Any]] = []
+            log: list[tuple[tuple[bytes, float], Any]] = []
             old = list(near[len(logs)]) if near else []
             place = [0]
 
             def model(state: Any, sigma: float, chunk=chunk, log=log, old=old, place=place) -> Any:
                 i = place[0]
                 place[0] += 1
-                if i < len(old) and old[i][1] == sigma and bool((beside(old[i][0], state) == state).all()):
-                    x0 = beside(old[i][2], state)
+                key = None if near is None else (digest(state), sigma)
+                if i < len(old) and old[i][0] == key:
+                    log.append(old[i])
+                    x0 = beside(old[i][1], state)
                 else:
                     old.clear()
                     x0 = self.call(chunk, state, sigma)
-                if near is not None:
-                    log.append((put_by(state), sigma, put_by(x0)))
+                    if key is not None:
+                        log.append((key, put_by(x0)))
                 return gains[i] * x0 if i < len(gains) else 1 * x0
 
             ends.append(self.values(solver(model, rows(self.x, chunk), sigmas)))
