@@ -108,6 +108,16 @@ def test_hostile(preview, name):
     assert said.endswith(".") and len(said) < 400 and "\n" not in said
 
 
+@pytest.mark.parametrize("name", ["too many steps", "too many by denoise"])
+def test_long_runs_are_refused_before_any_work(pack, preview, monkeypatch, name):
+    """Not even the schedule is made: at a million steps that takes the server's time."""
+    made = []
+    monkeypatch.setattr(part(pack, "schedules"), "steps_of", lambda *widgets: made.append(widgets))
+    with pytest.raises(ValueError, match="300 steps"):
+        preview(IMPOSSIBLE[name])
+    assert made == []
+
+
 @pytest.mark.parametrize("name", [*HOSTILE, *IMPOSSIBLE])
 def test_route(pack, name):
     """The route answers with that sentence: status 400 for what no page of ours asks, a body that is no JSON, too long, or of unknown
