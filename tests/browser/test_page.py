@@ -302,11 +302,11 @@ def test_tune_and_cancel(pinned, root, server):
     pinned.change(TUNE, "budget", 1200)
     pinned.drawn(TUNE, 6)
     pinned.page.get_by_test_id("queue-button").or_(pinned.page.get_by_role("button", name="Run", exact=True)).first.click()
-    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.1", seconds=60)
+    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.3", seconds=60)
     pinned.page.get_by_role("button", name="Cancel current run").or_(pinned.page.locator("button:has(.pi-times)")).first.click()
     pinned.wait("async () => { const q = await (await fetch('/queue')).json(); return !q.queue_running.length }", seconds=30)
-    parts = [f.name for f in (server.base / "models" / "dpm_tuned").iterdir()]
-    assert [n for n in parts if n.endswith(".part")], parts
+    kept = [f.name for f in (server.base / "models" / "dpm_tuned").iterdir() if f.name.startswith("emoji_dpm_tuned")]
+    assert kept, "the unfinished search, or the best of it, is in a file"
 
 
 def test_the_page_has_nothing_to_complain_of(pinned, newest):

@@ -48,6 +48,18 @@ def test_every_preset(pack, preview):
     assert set(counts.values()) == {12}
 
 
+@pytest.mark.parametrize("node_id", [SAMPLER, ADVANCED])
+def test_widgets_act(preview, node_id):
+    """What is drawn is the run of the widgets' values: their order, their method and their algorithm."""
+    known = {"node": node_id, "algorithm": "dpmsolver", "order": 3} | (
+        {"preset": "custom"} if node_id == SAMPLER else {"corrector": "none"}
+    )
+    found = preview({"sampler": known})
+    assert found["top"] == 3 and found["options"]["algorithm"] == "dpmsolver" and found["evaluations"] == 12
+    single = preview({"sampler": known | {"method": "singlestep_fixed"}, "scheduler": {"steps": 4}})
+    assert single["evaluations"] == 10, "three calls a step, one in the last"
+
+
 def test_sampler_of_the_host(preview):
     """Of a sampler that is not ours the levels are known, the orders are not; ours are known by their name in the list."""
     calls = preview({"sampler": {"node": "KSamplerSelect", "sampler_name": "euler"}})["calls"]
