@@ -12,7 +12,7 @@ divided by 12, so that what a run costs once does not count; that stands in a co
     live      the most state-sized tensors alive at once, the model's stand-in and the caller's x included
     µs        wall time, the median over rounds in which all samplers take turns; as a ratio to dpmpp_2m's and uni_pc_bh2's
 
-Ours are counted with ComfyUI's adapter around them. Then planning (without a kept plan) for 10 to 100 steps, and what calibration and
+Ours are counted with ComfyUI's adapter around them. Then planning (without a kept plan) for 10 to 50 steps, and what calibration and
 tuning cost in model calls. Writes OUT.json and OUT.md.
 """
 
@@ -162,7 +162,7 @@ def counted(name, shape):
 
 
 def timed(names, shape, seconds):
-    """{name: median wall µs a step}: every round runs all of them once."""
+    """{name: [median wall µs a step, median over rounds of its ratio to dpmpp_2m's, to uni_pc_bh2's]}: a round runs all of them once."""
     torch = problems.tools()[0]
     x = torch.randn(shape)
     model, steps = Model(x), 20
@@ -172,10 +172,17 @@ def timed(names, shape, seconds):
     while time.time() - started < seconds or len(times[names[0]]) < 3:
         for name in names:
             times[name].append(once(name, model, x, steps))
-    return {name: sorted(t)[len(t) // 2] / steps * 1e6 for name, t in times.items()}
+
+    def middle(values):
+        return sorted(values)[len(values) // 2]
+
+    def ratio(name, peer):
+        return round(middle([a / b for a, b in zip(times[name], times[peer], strict=True)]), 3)
+
+    return {n: [round(middle(t) / steps * 1e6, 1), ratio(n, "dpmpp_2m"), ratio(n, "uni_pc_bh2")] for n, t in times.items()}
 
 
-def planning(rounds=25):
+def planning(rounds=9):
     """{name: {steps: median ms of processor time}} of planning alone, after the first (which imports)."""
     library, out = problems.tools()[2], {}
     from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
@@ -185,7 +192,7 @@ def planning(rounds=25):
         if options.get("method") == "adaptive":
             continue
         out[name] = {}
-        for steps in (10, 20, 50, 100):
+        for steps in (10, 20, 50):
             taken = []
             for n in range(rounds + 1):
                 sigmas = karras(steps, 14.6 + n * 1e-3, 0.03)  # a schedule that is not kept
@@ -219,7 +226,7 @@ def main() -> None:
         result["counted"][name] = step | {"limit": limit, "once a run": first}
         print(name, step, flush=True)
     for shape in SHAPES[: 2 if options.quick else None]:
-        result["wall µs a step"]["x".join(map(str, shape))] = {k: round(v, 1) for k, v in timed(names, shape, options.seconds).items()}
+        result["wall µs a step"]["x".join(map(str, shape))] = timed(names, shape, options.seconds)
         print(shape, f"({time.time() - started:.0f} s)", flush=True)
     torch = problems.tools()[0]
     about = {"torch": torch.__version__, "python": platform.python_version(), "comfyui": "0.3.75", "threads": 1}
@@ -251,12 +258,12 @@ def lines(result, names, about):
     walls = result["wall µs a step"]
     out += ["", "## Wall time a step, as a ratio to dpmpp_2m's / to uni_pc_bh2's of the same shape", ""]
     out += [line("", *walls), line(*["---"] * (len(walls) + 1))]
-    out.append(line("dpmpp_2m, µs", *(f"{t['dpmpp_2m']:.0f}" for t in walls.values())))
+    out.append(line("dpmpp_2m, µs", *(f"{t['dpmpp_2m'][0]:.0f}" for t in walls.values())))
     for name in names:
         shown = f"**{name}**" if name.endswith("_ext") else name
-        out.append(line(shown, *(f"{t[name] / t['dpmpp_2m']:.2f} / {t[name] / t['uni_pc_bh2']:.2f}" for t in walls.values())))
+        out.append(line(shown, *(f"{t[name][1]:.2f} / {t[name][2]:.2f}" for t in walls.values())))
     plans = result["planning ms"]
-    out += ["", "## Planning, ms (once a run; kept for the next run on the same schedule)", ""]
+    out += ["", "## Planning, ms of processor time (once a run; kept for the next run on the same schedule)", ""]
     counts = list(next(iter(plans.values())))
     out += [line("", *(f"{c} steps" for c in counts)), line(*["---"] * (len(counts) + 1))]
     out += [line(name, *(f"{v:.2f}" for v in row.values())) for name, row in plans.items()]

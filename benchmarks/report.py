@@ -11,6 +11,7 @@ FRECHET = "demo Fréchet"
 NOTE = "The best peer is the least error of all built-ins and schedules that were run: no one pair is that good everywhere."
 PLOTTED = {  # name: colour, width
     "dpm_auto_ext + dpm_auto_ext": ("#d62728", 2.6),
+    "unipc_ext + dpm_auto_ext": ("#ff7f0e", 1.6),
     "dpmpp_2m_ext + dpm_auto_ext": ("#ff9896", 1.2),
     "dpmpp_2m + karras": ("#1f77b4", 1.6),
     "uni_pc_bh2 + normal": ("#2ca02c", 1.2),
@@ -120,17 +121,21 @@ def write(out: Path, rows, about) -> str:
     """OUT.json, OUT.md and the plots; the text of the tables."""
     every = tables(rows)
     grid = {k: v for k, v in every.items() if not k.startswith(FRECHET)}
+    unfinished = [n for n, (_, t) in grid.items() if not set(pairs.chosen(_place(n)[1], about["size"])) <= set(t)]
+    grid = {n: v for n, v in grid.items() if n not in unfinished}
     errors = {n: {p: _by_count(c, [e and median(e) for e in row]) for p, row in t.items()} for n, (c, t) in grid.items()}
-    distances = {n: {p: _by_count(c, [e[0] for e in row]) for p, row in t.items()} for n, (c, t) in every.items() if n not in grid}
+    distances = {n: {p: _by_count(c, [e[0] for e in row]) for p, row in t.items()} for n, (c, t) in every.items() if n.startswith(FRECHET)}
     body = {"about": about, "left out": pairs.LEFT_OUT, "median rms error": errors, "Fréchet distance": distances}
     out.with_suffix(".json").write_text(json.dumps(body, indent=None if about["size"] == "full" else 1, ensure_ascii=False) + "\n")
     words = ", ".join(f"{k} {v}" for k, v in about.items() if k not in ("images", "base seed"))
     lines = ["# Accuracy for the same number of model calls", "", (__import__("problems").__doc__ or "").strip(), ""]
     lines += [f"Made by `make bench` (benchmarks/bench.py): {words}.", "", f"auto is `{pairs.AUTO}`. {NOTE}", ""]
+    if unfinished:
+        lines += [f"Not finished, and left out: {'; '.join(unfinished)}.", ""]
     for model in ("mixture", "demo"):
         some = {k: v for k, v in grid.items() if k.startswith(model)}
         lines += overall(some, f"One pair for everything: {model}")
-    lines += behind(grid) + frechets({k: v for k, v in every.items() if k not in grid})
+    lines += behind(grid) + frechets({k: v for k, v in every.items() if k.startswith(FRECHET)})
     for name, (counts, table) in grid.items():
         lines += section(name, counts, table)
     out.with_suffix(".md").write_text("\n".join(lines))
@@ -161,7 +166,10 @@ def plot(out: Path, grid) -> None:
         guidance = sorted({p[2] for p in places})
         if not places:
             continue
-        figure, axes = plt.subplots(len(guidance), len(kinds), figsize=(3.1 * len(kinds) + 0.6, 2.5 * len(guidance) + 1), squeeze=False)
+        columns = len(kinds)
+        above = 0.19 * math.ceil((len(PLOTTED) + 1) / columns) + 0.1  # inches for the legend
+        size = (3.1 * columns + 0.6, 2.5 * len(guidance) + above)
+        figure, axes = plt.subplots(len(guidance), columns, figsize=size, squeeze=False)
         handles = {}
         for r, g in enumerate(guidance):
             for c, kind in enumerate(kinds):
@@ -175,8 +183,8 @@ def plot(out: Path, grid) -> None:
                     ax.set_ylabel("rms error")
                 if r == len(guidance) - 1:
                     ax.set_xlabel("model calls")
-        figure.legend(handles.values(), handles.keys(), loc="upper center", ncol=4, fontsize=8, frameon=False)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.55 / (2.5 * len(guidance) + 1)))
+        figure.legend(handles.values(), handles.keys(), loc="upper center", ncol=columns, fontsize=8, frameon=False)
+        figure.tight_layout(rect=(0, 0, 1, 1 - above / size[1]))
         for ending in (".png", ".svg"):
             kind = {"metadata": {"Date": None}} if ending == ".svg" else {"dpi": 110}
             figure.savefig(out.with_name(f"{out.name}_{model}{ending}"), **kind)
