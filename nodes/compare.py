@@ -13,7 +13,7 @@ class DPMSolverCompareExt(io.ComfyNode):
         return io.Schema(
             node_id="DPMSolverCompareExt",
             display_name="Compare Samplers (ext)",
-            category="sampling/custom_sampling",
+            category="sampling/custom_sampling/samplers",
             description=(
                 "Paints the same seed with several samplers at several numbers of steps, and shows all of it in one picture: model calls, "
                 "seconds, and the distance from the picture that many more steps would give. For choosing by looking, on your own model."

@@ -53,7 +53,7 @@ def test_nodes(host, pack):
     """The ids are for ever: saved workflows name them. Display names are what users search for."""
     assert set(pack.nodes) == {
         "DPMSolverSamplerExt", "DPMSolverSchedulerExt", "DPMSolverSamplerAdvancedExt", "DPMSolverCalibrateExt", "DPMSolverLoadEMSExt",
-        "DPMSolverEMSInfoExt", "DPMSolverTuneScheduleExt", "DPMSolverLoadTunedExt",
+        "DPMSolverEMSInfoExt", "DPMSolverTuneScheduleExt", "DPMSolverLoadTunedExt", "DPMSolverCompareExt",
     }  # fmt: skip
     names = host.nodes.NODE_DISPLAY_NAME_MAPPINGS
     assert names["DPMSolverSamplerExt"] == "DPM-Solver Sampler (ext)"
