@@ -1,7 +1,5 @@
 """From ComfyUI's sampler call (the k-diffusion convention) to a planned tape, or to the adaptive solver, and back."""
 
-import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..solvers.arrays import widened
-from ..solvers.hosting import adapt, planned, tell
+from ..solvers.hosting import adapt, ending_on_x0, planned, tell
 from ..solvers.path import FLOW, VE, Path, rising
 from ..solvers.schedule import TimeMap, sd_time_map, table_map
 
@@ -32,17 +30,11 @@ def time_map_of(model_sampling) -> TimeMap | None:
     return table_map(table.tolist(), log=path_of(model_sampling) is not FLOW)
 
 
-@functools.lru_cache(maxsize=8)
-def _ending_on_x0(statistics):
-    """The same statistics for a run whose last step ends with the prediction: there a mask has put the latent that it keeps."""
-    return dataclasses.replace(statistics, tail="x0")
-
-
 def _of_model(options: dict[str, Any], model_sampling, masked: bool = False) -> dict[str, Any]:
     """`options` for `plan`: "half" of the corrector's range ends where the model's time is one half (arXiv 2310.13268, appendix)."""
     options = dict(options)
     if masked and options.get("statistics") is not None:
-        options["statistics"] = _ending_on_x0(options["statistics"])
+        options["statistics"] = ending_on_x0(options["statistics"])
     if (reach := options.pop("corrector_range", "full")) not in CORRECTOR_RANGE:
         raise ValueError(f"corrector_range is {reach!r}; choose one of {', '.join(CORRECTOR_RANGE)}.")
     if reach == "half":

@@ -1,5 +1,9 @@
 """A white sheet to draw axes, curves and words on, with Pillow, which every host has."""
 
+import functools
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,12 +22,23 @@ class Sheet:
     def __init__(self, size: tuple[int, int], width: int):
         self.size, self.panel, self.image = size, (width, HEIGHT), Image.new("RGB", (size[0] * ZOOM, size[1] * ZOOM), "white")
         self.draw = ImageDraw.Draw(self.image)
+        self.last: list[tuple[tuple[float, float], str, str | tuple[int, int, int], str]] = []  # words to draw when it is shrunk
 
     def pixels(self) -> np.ndarray:
-        return np.asarray(self.image.resize(self.size, Image.Resampling.BOX), dtype=np.float32) / 255
+        image = self.image.resize(self.size, Image.Resampling.BOX)
+        draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+        for (x, y), words, colour, anchor in self.last:  # such a font has no anchors
+            width, height = draw.textlength(words, font), 11
+            x -= width * {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]]
+            draw.text((x, y - height / 2 if anchor[1] == "m" else y), words, colour, font)
+        return np.asarray(image, dtype=np.float32) / 255
 
     def text(self, at: tuple[float, float], words: str, size: int, colour=INK, anchor: str = "la") -> None:
-        self.draw.text((at[0] * ZOOM, at[1] * ZOOM), words, colour, _font(size * ZOOM), anchor=anchor)
+        font = _font(size * ZOOM)
+        if isinstance(font, ImageFont.ImageFont):  # of one size: it would be shrunk with the rest
+            self.last.append((at, _latin(words), colour, anchor))
+        else:
+            self.draw.text((at[0] * ZOOM, at[1] * ZOOM), words, colour, font, anchor=anchor)
 
     def line(self, points: list[tuple[float, float]], colour, width: float = 1) -> None:
         self.draw.line([(x * ZOOM, y * ZOOM) for x, y in points], colour, round(width * ZOOM), joint="curve")
@@ -40,7 +55,10 @@ class Sheet:
         is more."""
 
         def fits(line: str) -> bool:
-            return self.draw.textlength(line, _font(size * ZOOM)) <= width * ZOOM
+            font = _font(size * ZOOM)
+            if isinstance(font, ImageFont.ImageFont):
+                return self.draw.textlength(_latin(line), font) <= width
+            return self.draw.textlength(line, font) <= width * ZOOM
 
         lines, left = [], words.strip()
         while left:
@@ -91,8 +109,28 @@ def shade(i: int, count: int) -> tuple[int, int, int]:
     return RAMP[round(i / max(1, count - 1) * (len(RAMP) - 1))] if count > 1 else RAMP[-2]
 
 
+def _latin(words: str) -> str:
+    """What a font of one size can draw."""
+    return words.encode("latin-1", "replace").decode("latin-1")
+
+
+@functools.cache
 def _font(size: int):
+    """A font of this height; of the one size that there is where no outlines are found."""
     try:
         return ImageFont.load_default(size)
-    except TypeError:  # Pillow before 10.1 has one size
-        return ImageFont.load_default()
+    except TypeError:  # Pillow before 10.1 has one size of its own
+        pass
+    for file in _outlines():
+        try:
+            return ImageFont.truetype(file, size)
+        except (OSError, ImportError):
+            continue
+    return ImageFont.load_default()
+
+
+def _outlines() -> list[str]:
+    """Where DejaVu Sans may be: with matplotlib, which every version of gradio brings, or among the system's fonts."""
+    spec = importlib.util.find_spec("matplotlib")  # which is not imported
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return [*(str(Path(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")) for place in places), "DejaVuSans.ttf", "Arial.ttf"]

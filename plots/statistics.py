@@ -64,8 +64,8 @@ def _columns(stats: Statistics) -> list[tuple[str, dict[str, list[tuple[str, np.
 
 def _subtitle(stats: Statistics) -> tuple[str, str]:
     said = stats.metadata
-    words = [f"{k} {said[k]}" for k in ("guidance", "prediction type", "samples", "nodes", "probes") if k in said]
-    return said.get("model", ""), ", ".join(words)
+    words = [f"{k} {said[k]}" for k in ("guidance", "LoRAs", "prediction type", "samples", "nodes", "probes") if k in said]
+    return said.get("model", said.get("checkpoint", "")), ", ".join(words)
 
 
 def _range(values: list[np.ndarray], least: tuple[float, float] | None) -> tuple[float, float]:

@@ -11,6 +11,11 @@ from .sheet import FAINT, FRAME, GREY, INK, Sheet, ticks
 
 SIZE, PANEL, TOP, LEFTS = (960, 540), (372, 352), 122, (66, 558)  # pixels
 TITLE, WORDS, SMALL = 22, 17, 15  # of text: half of it, as large as a node may show it, can still be read
+# of the metadata, what people are told
+WORDS_OF_USE = (
+    "model", "checkpoint", "prediction type", "guidance", "patches", "LoRAs", "sigma range", "noise", "prompts", "sampler", "statistics",
+    "tune", "size", "seeds",
+)  # fmt: skip
 MOST = 5  # known schedules beside the tuned one
 BEST, SHADE, OTHERS = "#d0405b", "#f3eef5", ("#e39a1c", "#7b5fb0", "#3f8fb5", "#6f8f4e")
 # noise levels that an axis may name: of models whose signal stays as it is, and of flow models
@@ -38,7 +43,7 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     if words.get("search") == STOPPED:
         title = f"Stopped early: {title}, on the pictures of the search"
         said["error"] = f"{both}, the mean of the {count} pictures that the search was made on; on others it was not checked, and may gain "
-        said["error"] += "less: queue Tune Schedule (ext) again with the same settings, and it goes on from there"
+        said["error"] += "less: run the tuning again with the same settings, and it goes on from there"
     if "compared" in words:
         said["compared with"] = words["compared"] + "; no others"
     rest = sorted((value, name) for name, value in errors.items() if name not in ("tuned", tuned.known))
@@ -46,7 +51,7 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     said["sigmas"] = ", ".join(f"{s:.4g}" for s in tuned.sigmas)
     if tuned.gains:
         said["gains"] = ", ".join(f"{g:.3f}" for g in tuned.gains)
-    said |= {k: words[k] for k in ("model", "guidance", "patches", "sampler", "tune", "size", "seeds") if k in words}
+    said |= {k: words[k] for k in WORDS_OF_USE if k in words}
     cost = f"{tuned.evaluations:,} model calls" + ("" if made is None else f", {made:,} of them now")
     said["cost"] = cost + (", the budget ended it" if words.get("search") == BY_BUDGET else "")
     return "\n".join([title, "", *(f"- {k}: {v}" for k, v in said.items()), f"- file: {file}"])

@@ -34,19 +34,19 @@ class Folder:
                 return path
         raise ValueError(f"{said}, which is not in models/{self.key}; choose one from the list, or {renew}.")
 
-    def place_in(self, folder: Path, name: str, code: str) -> Path:
+    def place_in(self, folder: Path, name: str, code: str, option: str = "file_name") -> Path:
         """Where what has the user's `name` and the settings' `code` is kept: `folder`/`name`-`code``suffix`.
 
-        ValueError, one sentence, unless `name` is one that every file system takes, in no other folder.
+        ValueError, one sentence that begins with `option`, unless `name` is one that every file system takes, in no other folder.
         """
         plain = str(name).strip()
         if not re.fullmatch(r"[\w][\w .()+,=@-]{0,79}", plain) or plain.endswith(".") or _RESERVED.fullmatch(plain):
             raise ValueError(
-                f"file_name is {str(name)[:80]!r}; type a plain name without folders: letters, digits, spaces and . _ - ( ), at most 80."
+                f"{option} is {str(name)[:80]!r}; type a plain name without folders: letters, digits, spaces and . _ - ( ), at most 80."
             )
         path = folder / f"{plain}-{code}{self.suffix}"
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"file_name is {plain!r}, but {path.name} there is a link that leads out of models/{self.key}; remove it.")
+            raise ValueError(f"{option} is {plain!r}, but {path.name} there is a link that leads out of models/{self.key}; remove it.")
         return path
 
 

@@ -1,6 +1,7 @@
 """What every host's adapter needs around a run: warnings said once, plans kept, the adaptive solver along a host's schedule, and schedules
 that end at the model's least noise."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -39,6 +40,12 @@ def planned(path: Path, sigmas: Sequence[float], options: dict[str, Any]) -> "Ta
     for note in tape.notes:
         tell(note)
     return tape
+
+
+@functools.lru_cache(maxsize=8)
+def ending_on_x0(statistics: Any) -> Any:
+    """The same statistics for a run whose last step ends with the prediction: there a mask has put the latent that it keeps."""
+    return dataclasses.replace(statistics, tail="x0")
 
 
 def adapt(

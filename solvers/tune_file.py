@@ -152,7 +152,7 @@ def _tuned(content: Any) -> tuple[Tuned, dict[str, str]]:
     good = isinstance(held, dict) and 1 <= len(held) <= 100 and all(map(_is_word, held)) and {"tuned", content["known"]} <= set(held)
     _need(good, "its errors cannot be")
     errors = {name: _numbers(values, SAMPLES_LIMIT, "its list of errors", 0.0) for name, values in held.items()}
-    _need(all(errors.values()), "its errors cannot be")
+    _need(all(errors.values()) and len({len(values) for values in errors.values()}) == 1, "its errors cannot be")
     _need(type(content["improved"]) is bool and _is_count(content["evaluations"]), "its number of evaluations cannot be")
     return Tuned(
         sigmas, content["solver"], tuple(gains), errors, content["known"], content["improved"], content["evaluations"],

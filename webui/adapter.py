@@ -1,39 +1,20 @@
 """From the WebUI's sampler call (k-diffusion's convention) to a planned tape, or to the adaptive solver, and back."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ..solvers.arrays import widened
-from ..solvers.hosting import adapt, planned, tell
-from ..solvers.path import FLOW, ULPS, VE, Path
-from ..solvers.schedule import TimeMap, sd_time_map, table_map
+from ..solvers.hosting import adapt, ending_on_x0, planned
 from . import files
 from .entries import Entry
-from .options import NO_FILE, BadOption
+from .foreign import say, warn
+from .model import path_of
+from .options import NO_FILE, BadOption, labelled
 
 PLANNED = ("final_rule", "solver_type", "eta", "s_noise")  # options that `plan` has under the same name
-
-
-def path_of(wrap: Any) -> Path:
-    """Rectified flow or variance-exploding, of the host's denoiser (`CFGDenoiser.inner_model`).
-
-    Forge tells: its predictor's prediction_type is "const" for flow. Elsewhere the table of sigmas does: a flow model's ends at 1 (SD3 in
-    A1111 and reForge), a variance-exploding one's at 14.6, 80 or 4519.
-    """
-    kind = getattr(getattr(wrap, "predictor", None), "prediction_type", None)
-    if kind is not None:
-        return FLOW if kind == "const" else VE
-    return FLOW if float(wrap.sigmas[-1]) <= 1 + ULPS else VE
-
-
-def time_map_of(wrap: Any) -> TimeMap:
-    """The model's clock from its table of sigmas, log-linear (flow: linear) in between; Stable Diffusion's for a table of one."""
-    table = wrap.sigmas
-    return table_map(table.tolist(), log=path_of(wrap) is not FLOW) if len(table) > 1 else sd_time_map()
 
 
 @torch.no_grad()
@@ -63,7 +44,7 @@ def run(
     except ValueError as error:
         if called or isinstance(error, BadOption):
             raise
-        raise BadOption(str(error)) from error
+        raise BadOption(labelled(str(error))) from error
 
 
 def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, noise, seeds) -> Any:
@@ -73,7 +54,7 @@ def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, n
     path.validate(levels)
     options = _options(entry, values, model, extra_args)
     tape = None if entry.adaptive else planned(path, levels, options)
-    gains = _gains(values, options, model, levels, extra_args)
+    gains = _gains(values, options, tape, model, levels, extra_args)
     if not bool(torch.isfinite(x).all()):
         raise ValueError("The latent holds NaN or infinite values; a VAE in half precision is the usual cause, so try --no-half-vae.")
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
@@ -113,60 +94,28 @@ def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[
         options.pop("noise_rule", None)  # without noise there is no rule for it
     if values.get("statistics", NO_FILE) != NO_FILE:
         found = files.statistics(values["statistics"])
-        _warn_foreign(found.metadata, f"the statistics {found.label} were made", "calibrate", model, extra_args)
-        # with a mask the last step ends with the prediction, where the host has put the picture that it keeps
-        options["statistics"] = dataclasses.replace(found, tail="x0") if getattr(model, "mask", None) is not None else found
+        warn(found.metadata, f"the statistics {found.label}", "made", "calibrate", model, extra_args)
+        options["statistics"] = ending_on_x0(found) if getattr(model, "mask", None) is not None else found
     return options
 
 
-def _gains(values: dict[str, Any], options: dict[str, Any], model: Any, levels: Sequence[float], extra_args: dict[str, Any]) -> Any:
+def _gains(
+    values: dict[str, Any], options: dict[str, Any], tape: Any, model: Any, levels: Sequence[float], extra_args: dict[str, Any]
+) -> Any:
     """The gains of the file of tuned steps, if there is one and they are right for this run; what is not as tuned is said."""
     if (name := values.get("tuned", NO_FILE)) == NO_FILE:
         return ()
+    from ..solvers.tape import Eval
     from .tuned import gains
 
-    _warn_foreign(files.tuned(name)[1], f"the steps of {name} were tuned", "tune", model, extra_args)
+    made = {word: value for word, value in files.tuned(name)[1].items() if word != "sigma range"}  # `tuned.levels` has looked at it
+    warn(made, f"the steps of {name}", "tuned", "tune", model, extra_args)
     whole = {**options, "thresholding": values["thresholding"]}
-    found, note = gains(name, whole, values.get("statistics", NO_FILE), levels, getattr(model, "mask", None) is not None)
+    calls, masked = sum(isinstance(record, Eval) for record in tape.records), getattr(model, "mask", None) is not None
+    found, note = gains(name, whole, values.get("statistics", NO_FILE), levels, calls, masked)
     if note:
-        tell(note)
+        say(model.p, note)
     return found
-
-
-def checkpoint_of() -> str | None:
-    """The loaded checkpoint as the host's infotext has it: name and hash; None where this host does not say."""
-    from modules import shared  # the host's
-
-    loaded = getattr(shared, "sd_model", None)
-    info = getattr(loaded, "sd_checkpoint_info", None)
-    name, code = getattr(info, "name_for_extra", None), getattr(loaded, "sd_model_hash", None) or getattr(info, "shorthash", None)
-    return f"{name} [{code}]" if name and code else name
-
-
-def prediction_of(wrap: Any) -> str | None:
-    """What the network predicts, in the words of a calibration; None where this host does not say. k-diffusion has a class for each."""
-    kind = getattr(getattr(wrap, "predictor", None), "prediction_type", None)
-    if kind is not None:
-        return {"epsilon": "EPS", "v_prediction": "V_PREDICTION", "const": "CONST", "edm": "EDM"}.get(kind)
-    if path_of(wrap) is FLOW:
-        return "CONST"
-    names = {c.__name__ for c in type(wrap).__mro__}
-    return "V_PREDICTION" if "CompVisVDenoiser" in names else "EPS" if "CompVisDenoiser" in names else None
-
-
-def _warn_foreign(made: Mapping[str, str], what: str, mend: str, model: Any, extra_args: dict[str, Any]) -> None:
-    """One warning where a file was made for another checkpoint, guidance or prediction type than this run's. Other hosts describe a
-    checkpoint in words of their own; then it is not compared."""
-    scale = extra_args.get("cond_scale")
-    now = {
-        "checkpoint": checkpoint_of(),
-        "guidance": None if scale is None else f"{float(scale):g}",
-        "prediction type": prediction_of(model.inner_model),
-    }
-    other = [name for name in now if made.get(name) is not None and now[name] is not None and made[name] != now[name]]
-    if other:
-        mine, yours = (", ".join(f"{name} {words[name]}" for name in other) for words in (made, now))
-        tell(f"{what} for {mine}, but this run has {yours}; {mend} for this use, or expect less.")
 
 
 def _noise(x: Any, levels: Sequence[float], given: Any, seeds: Sequence[int] | None) -> Callable[[float, float], Any]:

@@ -1,6 +1,7 @@
 """What the buttons of the tab do. Each answers with what the page shows then: its status, a report and a picture."""
 
 import html
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,13 +15,14 @@ from .options import NO_FILE, BadOption
 
 FOLDERS: dict[str, Folder] = {"statistics for DPM-Solver-v3": EMS, "tuned steps": TUNED}
 POLL = 0.5  # seconds between two looks at a run
+_one = threading.Lock()  # round _running
 _running: list[Watch] = []  # at most one; the thread of a run lives on when the page is closed
 
 
 def lists(kind: str) -> list[Any]:
-    """New choices of the file and of the statistics to tune with."""
+    """New choices of the file and of the statistics to tune with; and the tick at Delete goes, which was for another file."""
     found = files.listed(FOLDERS.get(kind, EMS))
-    return [gr.update(choices=found, value=None), gr.update(choices=files.names("statistics"))]
+    return [gr.update(choices=found, value=None), gr.update(choices=files.names("statistics")), False]
 
 
 def page(text: str) -> str:
@@ -35,13 +37,13 @@ def _picture(plot: Any) -> Any:
 
 
 def _sentence(error: BaseException) -> str:
-    """What is shown of an error: our sentences as they are; of others the kind, and the whole in the console."""
-    if isinstance(error, ValueError):
+    """What is shown of an error: our sentences as they are; of others the kind as well, and the whole in the console."""
+    if isinstance(error, BadOption):
         return str(error)
     from ..solvers.hosting import log
 
     log.error("DPM-Solver (ext): the run ended with an error.", exc_info=error)
-    return f"{type(error).__name__}: {error}; the console has more."
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}; the console has more."
 
 
 def said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
@@ -52,7 +54,7 @@ def said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
             status, report, picture = do(*args)
         except Exception as error:
             return [page(_sentence(error)), gr.update(), gr.update()]
-        return [page(status), page(report), picture]
+        return [page(status), page(report), gr.update(value=picture, visible=picture is not None)]
 
     return answer
 
@@ -82,11 +84,11 @@ def start_calibration(prompts, negative, cfg, width, height, batch, samples, nod
     try:
         use = Use.checked(prompts, negative, cfg, width, height, batch)
         numbers = {
-            "samples": whole("samples", samples, 1, 10000), "nodes": whole("nodes", nodes, 8, 1000),
-            "probes": whole("probes", probes, 1, 100), "seed": whole("calibration_seed", seed, 0, 2**32 - 1),
+            "samples": whole("Samples", samples, 1, 10000), "nodes": whole("Noise levels", nodes, 8, 1000),
+            "probes": whole("Probes", probes, 1, 100), "seed": whole("Calibration seed", seed, 0, 2**32 - 1),
         }  # fmt: skip
         if shape not in SHAPES:
-            raise BadOption(f"shape is {shape!r}; choose one of {', '.join(SHAPES)}.")
+            raise BadOption(f"Shape of the statistics is {shape!r}; choose one of {', '.join(SHAPES)}.")
     except BadOption as error:
         yield [page(str(error)), gr.update(), gr.update()]
         return
@@ -103,14 +105,14 @@ def start_tuning(
 
         done = tune(use, watch, sampler=sampler, file=str(statistics or NO_FILE), mode=mode, name=str(name), **numbers)
         if done[0] is not None:
-            schedules.register()  # the new file is a schedule type, too
+            schedules.register(loading=False)  # the new file is a schedule type, too
         return done
 
     try:
         use = Use.checked(prompts, negative, cfg, width, height, batch)
         numbers = {
-            "steps": whole("steps", steps, 3, 50), "seeds": whole("seeds", seeds, 6, 1000), "budget": whole("budget", budget, 0, 10**6),
-            "seed": whole("tune_seed", seed, 0, 2**32 - 1),
+            "steps": whole("Steps to tune", steps, 3, 50), "seeds": whole("Pictures", seeds, 6, 1000),
+            "budget": whole("Budget", budget, 0, 10**6), "seed": whole("First seed", seed, 0, 2**32 - 1),
         }  # fmt: skip
     except BadOption as error:
         yield [page(str(error)), gr.update(), gr.update()]
@@ -120,20 +122,21 @@ def start_tuning(
 
 def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str) -> Iterator[list[Any]]:
     """Begin `job`, or look on at the one that runs; at the end what it found."""
-    watch = _running[0] if _running and not _running[0].ended.is_set() else None
-    if watch is None:
-        watch = Watch(what)
-        _running[:] = [watch]
-        run(watch, lambda: job(watch))
-    else:
-        kind = ""  # of another button, or another page
+    with _one:
+        watch = _running[0] if _running and not _running[0].ended.is_set() else None
+        began = watch is None
+        if watch is None:
+            watch = Watch(what)
+            _running[:] = [watch]
+            run(watch, lambda: job(watch))
+    before = "" if began else f"This {what} was not started: one runs at a time, and this is the one that runs.\n"
     while not watch.ended.wait(POLL):
-        yield [page(watch.text), gr.update(), gr.update()]
+        yield [page(before + watch.text), gr.update(), gr.update()]
     file, text = (None, "") if watch.outcome is None else watch.outcome
     if watch.error is not None:
         text = _sentence(watch.error)
-    end = [page(text or "Stopped before it began."), gr.update(), gr.update()]
-    if file is not None and kind:
+    end = [page(before + (text or "Stopped before it began.")), gr.update(), gr.update()]
+    if file is not None and began:
         end[1:] = said(inspected)(kind, file)[1:]
     yield end
 
@@ -149,7 +152,7 @@ def stop_run() -> str:
 def inspected(kind: str, file: Any) -> tuple[str, str, Any]:
     """What a file holds, in words and as a picture."""
     folder, name = FOLDERS.get(kind, EMS), str(file or "")
-    files.find(name, folder, "file")
+    files.find(name, folder, "File")
     if folder is EMS:
         from ..plots.statistics import plot, summary
 
@@ -167,23 +170,21 @@ def inspected(kind: str, file: Any) -> tuple[str, str, Any]:
 def deleted(kind: str, file: Any, sure: Any) -> tuple[str, str, Any]:
     """Delete a file, if the box is ticked."""
     folder, name = FOLDERS.get(kind, EMS), str(file or "")
-    files.find(name, folder, "file")
+    files.find(name, folder, "File")
     if sure is not True:
-        raise BadOption(f"file is {name!r}; tick the box beside the button to delete it for good.")
+        raise BadOption(f"File is {name!r}; tick the box beside the button to delete it for good.")
     files.delete(name, folder)
-    if folder is TUNED:
-        schedules.register()
     return f"{name} is deleted.", "", None
 
 
 def drawn(types: Any, steps: Any) -> tuple[str, str, Any]:
     """The chosen schedule types, on the loaded model."""
     from ..plots.steps import plot
-    from .adapter import path_of
     from .levels import levels_of_types
+    from .model import path_of
 
     if not types:
-        raise BadOption("types is empty; choose the schedule types to draw.")
-    found, wrap, note = levels_of_types(list(types), whole("steps", steps, 1, 1000))
+        raise BadOption("Schedule types to draw is empty; choose some.")
+    found, wrap, note = levels_of_types(list(types), whole("Steps to draw", steps, 1, 1000))
     listed = [f"- {name}: {', '.join(f'{s:.4g}' for s in sigmas)}" for name, sigmas in found.items()]
     return note, "\n".join(["sigmas", *listed]), _picture(plot(found, path_of(wrap), "Schedules"))

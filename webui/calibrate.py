@@ -9,7 +9,7 @@ from .measure import Measured, Use, Watch, code_of, halving, on_the_model
 
 
 def calibrate(use: Use, watch: Watch, *, samples: int, nodes: int, probes: int, kind: str, seed: int, name: str) -> tuple[str | None, str]:
-    """(the file in models/dpm_ems, what was done). The file is `name` with a code of all settings but `samples` and the prompts: what is
+    """(the file in models/dpm_ems, what was done). The file is `name` with a code of all settings but `samples`: what is
     there already is not measured again. What is measured is kept when the run is interrupted or fails; then the file is None."""
     from ..solvers.ems_calibrate import calibrate as measure
     from ..solvers.ems_calibrate import cost
@@ -20,7 +20,7 @@ def calibrate(use: Use, watch: Watch, *, samples: int, nodes: int, probes: int, 
     from ..solvers.hosting import tell
     from ..solvers.keep import Keeper
 
-    EMS.place_in(top(EMS), name, "")  # a bad name is said before anything is loaded
+    EMS.place_in(top(EMS), name, "", "Name of the statistics")  # a bad name is said before anything is loaded
     told: dict[str, Any] = {}
 
     def work(model: Measured) -> tuple[Path, str]:
@@ -29,9 +29,10 @@ def calibrate(use: Use, watch: Watch, *, samples: int, nodes: int, probes: int, 
             tell(note)
         sigmas = node_sigmas(model.path, model.top, model.low, nodes, model.table)
         lead = starts(model.path, model.top, sigmas[0])
-        settings = model.words | {"nodes": str(nodes), "probes": str(probes)}
-        shape = model.shape if usable == "element" else (model.shape[0], len(model.shape))
-        file = EMS.place_in(top(EMS), name, code_of(settings, shape, usable, seed))
+        settings = model.words | {
+            "nodes": str(nodes), "probes": str(probes), "prompts": f"{len(use.prompts)} #{code_of(use.prompts, use.negative)}",
+        }  # fmt: skip
+        file = EMS.place_in(top(EMS), name, code_of(settings, model.shape, usable, seed))
         before = held(file)
         if before is not None:
             check_settings(before, settings, file)
@@ -49,7 +50,7 @@ def calibrate(use: Use, watch: Watch, *, samples: int, nodes: int, probes: int, 
 
             def once(batch: int) -> Any:
                 return measure(
-                    model, model.path, model.shape if before is None else before.shape, sigma_max=model.top, sigma_min=model.low,
+                    model, model.path, model.shape, sigma_max=model.top, sigma_min=model.low,
                     samples=samples, nodes=nodes, probes=probes, kind=usable, seed=seed, batch=batch, table=model.table,
                     moments=keep.content, metadata=settings, report=report, begin=model.begin, device=model.device,
                 )  # fmt: skip

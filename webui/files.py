@@ -4,8 +4,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from ..solvers.folders import EMS, TUNED, Folder, part_of
-from .options import FILES, NO_FILE, BadOption
+from ..solvers.folders import Folder, part_of
+from .options import BY_NAME, FILES, NO_FILE, BadOption
 
 RENEW = "press the refresh button"
 
@@ -28,7 +28,7 @@ def names(option: str) -> list[str]:
     return [NO_FILE, *listed(FILES[option])]
 
 
-def find(name: str, folder: Folder = EMS, option: str = "statistics") -> Path:
+def find(name: str, folder: Folder, option: str) -> Path:
     """The file `name` of the list. BadOption, one sentence, for a name that leads out of the folder or to no file."""
     try:
         return folder.find_in([top(folder)], name, option, RENEW)
@@ -38,30 +38,31 @@ def find(name: str, folder: Folder = EMS, option: str = "statistics") -> Path:
 
 def statistics(name: str) -> Any:
     """Statistics fitted to the file `name`, kept until the file changes. BadOption, one sentence."""
-    return _read(_fitted, find(name), name, "statistics")
+    return _read(_fitted, name, "statistics")
 
 
 def tuned(name: str) -> tuple[Any, dict[str, str]]:
     """(Tuned, what it was made for) of the file `name`, kept until the file changes. BadOption, one sentence."""
-    return _read(_loaded, find(name, TUNED, "tuned"), name, "tuned")
+    return _read(_loaded, name, "tuned")
 
 
 def delete(name: str, folder: Folder) -> None:
     """Remove the file `name` and what was measured for it. BadOption, one sentence."""
-    path = find(name, folder, "file")
+    path = find(name, folder, "File")
     try:
         path.unlink()
         part_of(path).unlink(missing_ok=True)
     except OSError as error:
-        raise BadOption(f"file is {name!r}, which cannot be deleted ({error.strerror}); close what uses it.") from error
+        raise BadOption(f"File is {name!r}, which cannot be deleted ({error.strerror}); close what uses it.") from error
 
 
-def _read(read: Any, path: Path, name: str, option: str) -> Any:
+def _read(read: Any, name: str, option: str) -> Any:
+    path = find(name, FILES[option], BY_NAME[option].said)
     stat = path.stat()
     try:
         return read(str(path), stat.st_mtime_ns, stat.st_size, name)
     except ValueError as error:
-        raise BadOption(f"{option}: {error}") from error
+        raise BadOption(f"{BY_NAME[option].said}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -6,7 +6,7 @@ from typing import Any
 from . import schedules
 from .options import BadOption
 
-WITHOUT = "No checkpoint is loaded: these are Stable Diffusion's noise levels."
+WITHOUT = "No loaded checkpoint could be asked for its noise levels: these are Stable Diffusion's."
 
 
 def loaded_wrap() -> tuple[Any, str]:
@@ -48,10 +48,12 @@ def levels_of_types(labels: list[str], steps: int) -> tuple[dict[str, list[float
         elif label in ours:
             make, inner = ours[label], True
         else:
-            raise BadOption(f"types has {label!r}, which is no schedule type here; choose from the list.")
+            raise BadOption(f"Schedule types to draw has {label!r}, which is no schedule type here; choose from the list.")
         try:
             sigmas = make(n=steps, sigma_min=low, sigma_max=top, **({"inner_model": wrap} if inner else {}), device=torch.device("cpu"))
         except (AttributeError, TypeError) as error:  # of a host's own, which asks more of a model than the stand-in has
-            raise BadOption(f"types has {label!r}, which needs a loaded checkpoint ({error}); load one, or leave it out.") from error
+            raise BadOption(
+                f"Schedule types to draw has {label!r}, which needs a loaded checkpoint ({error}); load one, or leave it out."
+            ) from error
         found[label] = [float(s) for s in sigmas]
     return found, wrap, note

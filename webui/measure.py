@@ -2,7 +2,7 @@
 
 The host itself runs its text to image, with its own loading of the checkpoint, LoRAs, prompts and guidance, up to where a sampler of ours
 would begin; there the work is done in its place (`samplers.ExtSampler`), on the very denoiser that a picture would get. No picture is
-decoded or saved, and scripts of the txt2img tab do not run.
+decoded (but for live previews, where they are on) or saved, and scripts of the txt2img tab do not run.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..solvers.path import FLOW
@@ -38,9 +39,17 @@ class Use:
         """Of what the tab has: `prompts` is a text, a prompt a line. BadOption, one sentence that names the field."""
         lines = tuple(line.strip() for line in str(prompts or "").splitlines() if line.strip())
         if not lines:
-            raise BadOption("prompts is empty; write at least one prompt like those that you will paint, each on a line of its own.")
-        sizes = [whole(name, value, 64, 4096) for name, value in (("width", width), ("height", height))]
-        return cls(lines, str(negative or ""), number("cfg", cfg, 0, 100), *(size // 8 * 8 for size in sizes), whole("batch", batch, 1, 64))
+            raise BadOption(
+                "Prompts to measure with is empty; write at least one prompt like those that you will paint, each on a line of its own."
+            )
+        sizes = [whole(name, value, 64, 4096) for name, value in (("Width to measure with", width), ("Height to measure with", height))]
+        return cls(
+            lines,
+            str(negative or ""),
+            number("CFG to measure with", cfg, 0, 100),
+            *(size // 8 * 8 for size in sizes),
+            whole("Latents at once", batch, 1, 64),
+        )
 
 
 def number(name: str, value: Any, least: float, most: float) -> float:
@@ -87,7 +96,7 @@ class Measured:
     """The denoiser of a run of the host, for any number of latents at once, each with one of the prompts."""
 
     def __init__(self, model: Any, x: Any, extra: dict[str, Any], use: Use, watch: Watch):
-        from .adapter import checkpoint_of, path_of, prediction_of, time_map_of
+        from .model import checkpoint_of, networks_of, path_of, prediction_of, range_of_model, time_map_of
 
         wrap = model.inner_model
         self.model, self.extra, self.use, self.watch = model, {**extra, "s_min_uncond": 0.0}, use, watch
@@ -98,14 +107,10 @@ class Measured:
         self.table = None if self.path is FLOW else [float(s) for s in wrap.sigmas]
         words = {"checkpoint": checkpoint_of(), "prediction type": prediction_of(wrap), "guidance": f"{use.cfg:g}"}
         self.words = {name: value for name, value in words.items() if value} | {
-            "noise": self.path.name, "sigma range": f"{self.low:.6g} to {self.top:.6g}",
+            "LoRAs": networks_of(getattr(model, "p", None)), "noise": self.path.name, "sigma range": range_of_model(wrap),
         }  # fmt: skip
-        loaded = getattr(getattr(model, "p", None), "extra_network_data", None) or {}
-        nets = [":".join([kind, *map(str, net.items)]) for kind in sorted(loaded) for net in loaded[kind]]
-        if nets:
-            self.words["patches"] = ", ".join(nets)
         if any(len(parts) > 1 for parts in _timelines(extra.get("cond"), extra.get("uncond"))):
-            raise BadOption("prompts or negative have a part that changes during the run ([a:b:0.5]); write prompts that stay.")
+            raise BadOption("Prompts to measure with, or the negative one, have a part that changes ([a:b:0.5]); write prompts that stay.")
 
     def begin(self, ids: Sequence[int]) -> None:
         """The next calls are for these samples."""
@@ -168,11 +173,13 @@ def halving(run: Callable[[int], Any], batch: int) -> Any:
 def on_the_model(use: Use, watch: Watch, work: Callable[[Measured], Any]) -> Any:
     """`work` of the loaded checkpoint for this use; None if the host or the user interrupted it. Only for the thread that may paint."""
     import torch
-    from modules import extra_networks, processing, scripts, shared  # the host's
+    from modules import extra_networks, paths, processing, scripts, shared  # the host's
 
     networks = [_networks(extra_networks, prompt) for prompt in use.prompts]
     if any(names != networks[0] for names in networks):
-        raise BadOption("prompts name different LoRAs, but one run has those of its first prompt; write the same on every line.")
+        raise BadOption(
+            "Prompts to measure with name different LoRAs, but one run has those of its first prompt; write the same on every line."
+        )
     found: list[Any] = []
 
     class Blank(list):
@@ -195,14 +202,18 @@ def on_the_model(use: Use, watch: Watch, work: Callable[[Measured], Any]) -> Any
     p = Work(
         sd_model=shared.sd_model, prompt=prompts, negative_prompt=use.negative, seed=0, steps=STEPS, sampler_name=SAMPLER,
         scheduler="Automatic", cfg_scale=use.cfg, width=use.width, height=use.height, batch_size=len(prompts), n_iter=1,
-        do_not_save_samples=True, do_not_save_grid=True,
+        do_not_save_samples=True, do_not_save_grid=True, restore_faces=False,
     )  # fmt: skip
+    last = Path(paths.data_path, "params.txt")  # what the host brings back of the last picture
+    before = last.read_bytes() if last.is_file() else None
     try:
         p.scripts = scripts.ScriptRunner()  # of no scripts; one host asks without looking whether there is one
         setattr(p, WORK, instead)
         processing.process_images(p)
     finally:
         p.close()
+        if before is not None and last.read_bytes() != before:
+            last.write_bytes(before)
     if not found and not watch.stop.is_set() and not shared.state.interrupted:
         raise BadOption("the samplers of this extension are not in the WebUI's list; the console says why.")
     return found[0] if found else None

@@ -44,17 +44,22 @@ class Option:
         """Its name in the infotext; the host's own grammar knows letters, digits, blanks, - and / there."""
         return "DPM-Solver " + self.name.replace("_", " ")
 
+    @property
+    def said(self) -> str:
+        """What sentences call it: as the page has it, and as the API."""
+        return f"{self.label} ({self.name})"
+
     def check(self, value: Any) -> Any:
         """`value` as text or float. BadOption, one sentence, if it is none of the choices or outside the range."""
         if isinstance(self.default, str):
             if self.choices and value not in self.choices:
-                raise BadOption(f"{self.name} is {value!r}; choose one of {', '.join(self.choices)}.")
+                raise BadOption(f"{self.said} is {value!r}; choose one of {', '.join(self.choices)}.")
             if not isinstance(value, str):
-                raise BadOption(f"{self.name} is {value!r}; give a text, {self.default!r} as a rule.")
+                raise BadOption(f"{self.said} is {value!r}; give a text, {self.default!r} as a rule.")
             return value
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not self.least <= value <= self.most:
-            raise BadOption(f"{self.name} is {value!r}; type a number from {self.least:g} to {self.most:g}, {self.default:g} as a rule.")
+            raise BadOption(f"{self.said} is {value!r}; type a number from {self.least:g} to {self.most:g}, {self.default:g} as a rule.")
         return float(value)
 
     def acts(self, entry: Entry, thresholding: object) -> bool:
@@ -137,6 +142,12 @@ OPTIONS = (
     ),
 )  # fmt: skip
 BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def labelled(sentence: str) -> str:
+    """A sentence of the library that begins with an option's name, with its label."""
+    name = sentence.partition(" is ")[0]
+    return BY_NAME[name].said + sentence[len(name) :] if name in BY_NAME else sentence
 
 
 def given(args: Sequence[Any]) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def _classes() -> tuple[Any, Any]:
     import torch
     from modules import sd_samplers_common, sd_samplers_kdiffusion, shared
 
-    from ..solvers.hosting import ending_at, tell
+    from ..solvers.hosting import ending_at
     from . import adapter, files, infotext, schedules, tuned
+    from .foreign import say
     from .measure import WORK
     from .options import NO_FILE, options_of
 
@@ -91,7 +92,7 @@ def _classes() -> tuple[Any, Any]:
             if (name := options_of(p, self.entry).get("tuned", NO_FILE)) != NO_FILE and steps > 0:
                 sigmas, note = tuned.levels(name, steps, self.model_wrap)
                 if note:
-                    tell(note)
+                    say(p, note)
                 return torch.tensor(sigmas, dtype=torch.float32)
             ours = schedules.SCHEDULES.get(self.entry.scheduler)
             automatic = getattr(shared.opts, "k_sched_type", "Automatic") == "Automatic"  # the setting of hosts without the list

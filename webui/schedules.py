@@ -39,15 +39,16 @@ SCHEDULES = {
 FILE, LABEL = "dpm_tuned_ext ", "DPM tuned "  # and the file's name without its ending
 
 
-def register() -> bool:
-    """Add them, or put them in the place of those of an earlier load. False where the host has no list of schedule types."""
+def register(loading: bool = True) -> bool:
+    """Add them, or put them in the place of those of an earlier load. While the host is `loading`, those of files that are gone go: later
+    the page still has them, and the host would silently take another in their place. False where the host has no list of schedule types."""
     try:
         from modules import sd_schedulers  # the host's; older ones have none
     except ImportError:
         return False
     listed, known = sd_schedulers.schedulers, sd_schedulers.schedulers_map
     entries = {name: (label, function(levels)) for name, (label, levels) in SCHEDULES.items()} | _of_files()
-    for old in [other for other in listed if other.name.startswith(FILE) and other.name not in entries]:  # files that were deleted
+    for old in [other for other in listed if loading and other.name.startswith(FILE) and other.name not in entries]:
         listed.remove(old)
         known.pop(old.name, None)
         known.pop(old.label, None)
@@ -61,6 +62,9 @@ def register() -> bool:
         else:
             listed.append(entry)
         known[name] = known[label] = entry
+    from .samplers import forget_lookups
+
+    forget_lookups()
     return True
 
 
@@ -95,7 +99,7 @@ def function(levels: Any) -> Any:
     def schedule_type(n, sigma_min, sigma_max, inner_model, device="cpu"):
         import torch
 
-        from .adapter import path_of, time_map_of
+        from .model import path_of, time_map_of
 
         n = int(n)
         if n < 1:  # image to image of strength 0: as with the host's own, nothing is done

@@ -1,5 +1,6 @@
 """The tab: calibrate DPM-Solver-v3 and tune steps for the loaded checkpoint; look at files and schedules."""
 
+import inspect
 from typing import Any
 
 import gradio as gr
@@ -31,23 +32,32 @@ def make_tab() -> tuple[Any, str, str]:
                 tuning = _tuning()
                 tune = gr.Button("Tune", variant="primary", elem_id=_id("tune"))
             with gr.TabItem("Files"):
-                kind, file, refresh, inspect, sure, delete = _files()
+                kind, file, refresh, show, sure, delete = _files()
             with gr.TabItem("Schedules"):
                 types, steps, draw = _schedules()
-        report, picture = gr.HTML("", elem_id=_id("report")), gr.Image(None, interactive=False, show_label=False, elem_id=_id("picture"))
-        shown, renew = [status, report, picture], {"outputs": [file, tuning[1]]}
+        report, picture = (
+            gr.HTML("", elem_id=_id("report")),
+            gr.Image(None, interactive=False, show_label=False, visible=False, elem_id=_id("picture")),
+        )
+        shown, renew = [status, report, picture], {"outputs": [file, tuning[1], sure]}
         for button, started, inputs in ((begin, buttons.start_calibration, calibration), (tune, buttons.start_tuning, tuning)):
-            click = button.click(fn=buttons.followed(started), inputs=[*use, *inputs], outputs=shown)
+            click = button.click(fn=buttons.followed(started), inputs=[*use, *inputs], outputs=shown, **_at_once(button.click))
             click.then(fn=buttons.lists, inputs=[kind], **renew)
         stop.click(fn=buttons.stop_run, inputs=[], outputs=[status], queue=False)
+        file.change(fn=lambda: False, inputs=[], outputs=[sure])
         refresh.click(fn=buttons.lists, inputs=[kind], **renew)
         kind.change(fn=buttons.lists, inputs=[kind], **renew)
-        inspect.click(fn=buttons.said(buttons.inspected), inputs=[kind, file], outputs=shown)
+        show.click(fn=buttons.said(buttons.inspected), inputs=[kind, file], outputs=shown)
         delete.click(fn=buttons.said(buttons.deleted), inputs=[kind, file, sure], outputs=shown).then(
             fn=buttons.lists, inputs=[kind], **renew
         )
         draw.click(fn=buttons.said(buttons.drawn), inputs=[types, steps], outputs=shown)
     return tab, TITLE, "dpm_solver_ext"
+
+
+def _at_once(listener: Any) -> dict[str, Any]:
+    """gradio 4 lets one press of a button wait for the last one's end, unless it is told not to."""
+    return {"concurrency_limit": None} if "concurrency_limit" in inspect.signature(listener).parameters else {}
 
 
 def _id(name: str) -> str:
@@ -153,19 +163,18 @@ def _tuning() -> list[Any]:
 
 def _files() -> tuple[Any, ...]:
     kind = gr.Radio(label="Files of", choices=list(buttons.FOLDERS), value=next(iter(buttons.FOLDERS)), elem_id=_id("kind"))
+    file = gr.Dropdown(
+        label="File", choices=files.listed(EMS), value=None, allow_custom_value=True, elem_id=_id("file"),
+        info="In models/dpm_ems and models/dpm_tuned; files from elsewhere, ComfyUI too, can be put there.",
+    )  # fmt: skip
     with gr.Row():
-        file = gr.Dropdown(
-            label="File", choices=files.listed(EMS), value=None, allow_custom_value=True, elem_id=_id("file"),
-            info="In models/dpm_ems and models/dpm_tuned; files from elsewhere, ComfyUI too, can be put there.",
-        )  # fmt: skip
         refresh = gr.Button("Refresh", elem_id=_id("refresh"))
-    with gr.Row():
-        inspect = gr.Button("Show what it holds", elem_id=_id("inspect"))
+        show = gr.Button("Show what it holds", elem_id=_id("inspect"))
         sure = gr.Checkbox(label="Yes, delete this file", value=False, elem_id=_id("sure"))
         delete = gr.Button("Delete", variant="stop", elem_id=_id("delete"))
     for control in (kind, file, sure):
         control.do_not_save_to_config = True
-    return kind, file, refresh, inspect, sure, delete
+    return kind, file, refresh, show, sure, delete
 
 
 def _schedules() -> tuple[Any, ...]:

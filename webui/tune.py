@@ -11,7 +11,9 @@ from .files import statistics, top
 from .lists import MODES, SAMPLERS
 from .measure import Measured, Use, Watch, code_of, halving, on_the_model
 from .options import NO_FILE, BadOption
+from .tuned import named
 
+NAME = "Name of the tuned steps"  # its label on the page
 BESIDE = ("DPM-Solver auto (ext)", "DPM-Solver++ 2M (ext)", "UniPC (ext)")  # what the last of the modes tries, too
 KNOWN = ("DPM auto", "Karras", "Beta", "SGM Uniform", "Align Your Steps", "Normal", "Simple")  # labels of schedule types to start from
 REFERENCE = 50  # steps of what is called converged; more where more are tuned
@@ -80,12 +82,13 @@ def tune(
     from ..solvers.tune_use import is_paid
 
     if sampler not in SAMPLERS:
-        raise BadOption(f"sampler is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
+        raise BadOption(f"Sampler to tune for is {sampler!r}; choose one of {', '.join(SAMPLERS)}.")
     if mode not in MODES:
-        raise BadOption(f"tune is {mode!r}; choose one of {'; '.join(MODES)}.")
-    TUNED.place_in(top(TUNED), name, "")
-    if BY_NAME[sampler].noisy:
-        mode = MODES[0]  # its noise has no gains, and is not tuned
+        raise BadOption(f"What may change is {mode!r}; choose one of {'; '.join(MODES)}.")
+    TUNED.place_in(top(TUNED), name, "", NAME)
+    note = ""
+    if BY_NAME[sampler].noisy and mode != MODES[0]:
+        mode, note = MODES[0], f" {sampler} adds noise, so only its schedule is tuned."
     solvers, told = solvers_of(sampler, mode, file), {}
     gains, fine, held_out = mode != MODES[0], max(REFERENCE, 2 * steps), max(3, seeds // 2)
 
@@ -97,12 +100,12 @@ def tune(
             "size": "×".join(map(str, model.shape)), "prompts": f"{len(use.prompts)} #{code_of(use.prompts, use.negative)}",
         }  # fmt: skip
         if "statistics" in solvers[sampler]:
-            settings["statistics"] = file
+            settings["statistics"] = named(file)
         known = known_schedules(model, steps)
         place = TUNED.place_in(top(TUNED), name, code_of(settings, {k: plain(v) for k, v in solvers.items()}))
         before, state = _held(place, settings)
         if before is not None and is_paid(*before, budget):
-            return place, f"0 model calls: {place.name} has the outcome."
+            return place, f"0 model calls: {place.name} has the outcome.{note}"
         calls = steps * max(BY_NAME[key].calls for key in solvers)
         tried = len(known) + (len(solvers) - 1) * min(FEW, len(known))
         total = budget or lowest_budget(seeds, held_out, tried, calls, fine, gains, len(solvers), ROUNDS)
@@ -143,7 +146,7 @@ def tune(
             final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))
             write(tuned, ENDED if final else BY_BUDGET)
             keep.finish(final)
-        return place, f"{model.made:,} model calls: {place.name} has the outcome."
+        return place, f"{model.made:,} model calls: {place.name} has the outcome.{note}"
 
     done = on_the_model(use, watch, work)
     if done is None:
@@ -170,5 +173,5 @@ def _held(place: Path, settings: Mapping[str, str]) -> tuple[Any, Any]:
         other = next((k for k in settings if found[i][1].get(k) != settings[k]), None)
         if other is not None:
             made = found[i][1].get(other, "unknown")
-            raise BadOption(f"file_name leads to {path.name}, which was made for {other} {made:.200}; choose another name, or delete it.")
+            raise BadOption(f"{NAME} leads to {path.name}, which was made for {other} {made:.200}; choose another name, or delete it.")
     return found[0], None if found[1] is None else found[1][0]

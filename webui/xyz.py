@@ -32,7 +32,7 @@ def _axis(axis_class: Any, option: Option) -> Any:
         for value in values:
             option.check(value)
             if option.name in FILES and value not in names(option.name):
-                raise BadOption(f"{option.name} is {value!r}; choose from {', '.join(names(option.name))}.")
+                raise BadOption(f"{option.said} is {value!r}; choose from {', '.join(names(option.name))}.")
 
     choices = (lambda: names(option.name) if option.name in FILES else list(option.choices)) if is_text else None
     return axis_class(PREFIX + option.label, str if is_text else float, apply, confirm=confirm, choices=choices)

@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from dpm_solver_ext.plots import sheet
 from dpm_solver_ext.plots.sheet import Sheet
 from dpm_solver_ext.plots.tuned import LEFTS, PANEL, SIZE, TOP, plot, summary
 from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.solvers.schedule import auto, karras, log_snr, sd_time_map
 from dpm_solver_ext.solvers.tune import Tuned
 from dpm_solver_ext.solvers.tune_file import BY_BUDGET, ENDED, STOPPED
+from PIL import ImageFont
 
 
 def outcome(steps=5, path=VE, **changes):
@@ -85,3 +87,30 @@ def test_what_the_summary_claims():
         title
         == "2m + auto, 5 steps: nothing better was found, so this best of the known pairs tried is returned; a higher budget may find it"
     )
+
+
+def test_words_with_a_pillow_that_has_one_size_of_its_own(monkeypatch):
+    """Pillow before 10.1, which WebUIs have, and no font with outlines to be found (tests/webui/test_ui.py has one): words are as large as
+    that size is, end where they shall, and a name may have any letters."""
+
+    def one_size(*size):
+        if size:
+            raise TypeError("load_default() takes 0 positional arguments but 1 was given")
+        return ImageFont.load_default_imagefont()
+
+    sheet._font.cache_clear()
+    monkeypatch.setattr(ImageFont, "load_default", one_size)
+    monkeypatch.setattr(sheet, "_outlines", lambda: ["/nonexistent.ttf"])
+    try:
+        made = sheet.Sheet((300, 60), 100)
+        made.text((10, 20), "łódź 猫 λ", 20)
+        made.text((290, 40), "right", 12, anchor="rm")
+        assert made.wrapped("łódź 猫 λ " * 20, 14, 280, 2)[-1].endswith("…")
+        pixels = made.pixels()
+    finally:
+        sheet._font.cache_clear()
+    dark = np.argwhere(pixels.min(2) < 0.5)
+    assert pixels.shape == (60, 300, 3) and len(dark) > 40
+    assert 255 < dark[:, 1].max() < 292, "the word at the right ends there"
+    high = np.unique(dark[dark[:, 1] < 100][:, 0])
+    assert np.ptp(high) >= 6

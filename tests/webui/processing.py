@@ -9,6 +9,7 @@ import sys
 import threading
 import types
 from collections import defaultdict
+from pathlib import Path
 
 import torch
 
@@ -61,6 +62,7 @@ def install(host):
     host.saved, host.decoded, host.jobs, host.queue = [], [], [], threading.Lock()
     state, shared = host.state, sys.modules["modules.shared"]
     shared.sd_model, shared.cmd_opts = host.model, types.SimpleNamespace()
+    sys.modules["modules.paths"].data_path = host.data = Path(sys.modules["modules.paths"].models_path)
     if not hasattr(host.model, "sd_checkpoint_info"):
         host.model.sd_checkpoint_info = types.SimpleNamespace(name_for_extra="two clusters", shorthash="0123456789")
 
@@ -98,6 +100,8 @@ def install(host):
         p.all_seeds = [p.seed + i for i in range(len(prompts))]
         p.prompts, found = zip(*map(parse_prompt, prompts), strict=True)
         p.extra_network_data = found[0]
+        (host.data / "params.txt").write_text("of this run")  # :952
+        assert p.restore_faces is False, "the setting would restore the faces of nothing"
         steps = sd.find_sampler_config(p.sampler_name).total_steps(p.steps)
         cond = Multicond((len(prompts),), [[Composable(timeline(prompt, steps))] for prompt in p.prompts])
         uncond = [timeline(p.negative_prompt, steps) for _ in prompts]

@@ -86,16 +86,22 @@ def test_a_bad_value_is_status_422_and_one_sentence_with_the_options_name(host, 
         host.generate(host.processing(name), arguments(**{option: value}))
     said = str(caught.value)
     assert vars(caught.value)["status_code"] == 422 and vars(caught.value)["detail"] == said
-    assert said.startswith(f"{option} is ") and said.endswith(".") and "\n" not in said and not host.reported
+    assert (
+        f" ({option}) is " in said
+        and said.startswith(table().BY_NAME[option].label)
+        and said.endswith(".")
+        and "\n" not in said
+        and not host.reported
+    )
 
 
 def test_values_of_options_that_do_not_act_are_checked_too(host):
-    with pytest.raises(table().BadOption, match="^rtol is 7"):
+    with pytest.raises(table().BadOption, match="^Relative tolerance .rtol. is 7"):
         host.generate(host.processing("UniPC (ext)"), arguments(rtol=7))
 
 
 def test_a_solver_that_cannot_take_a_value_says_so_as_a_bad_value(host):
-    with pytest.raises(table().BadOption, match="solver_type is bh1"):
+    with pytest.raises(table().BadOption, match="^Solver type .solver_type. is bh1"):
         host.generate(host.processing("DPM-Solver++ 2S (ext)"), arguments(solver_type="bh1"))
     assert host.calls == 0
 
@@ -268,7 +274,9 @@ def test_files_are_listed_and_their_statistics_used(host, calibrated):
 
     wrap = host.model.wrap()
     sigmas = host.k.sampling.get_sigmas_karras(8, wrap.sigmas[0].item(), wrap.sigmas[-1].item())
-    tape = plan(VE, sigmas.tolist(), **entry(V3).solver, statistics=fit(load_ems(files.find(calibrated))))
+    tape = plan(
+        VE, sigmas.tolist(), **entry(V3).solver, statistics=fit(load_ems(files.find(calibrated, table().FILES["statistics"], "statistics")))
+    )
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
 
     def denoise(x, sigma):
@@ -288,7 +296,7 @@ def test_inpainting_with_statistics_keeps_what_the_mask_keeps(host, calibrated):
 
 
 def test_a_damaged_file_is_a_bad_value(host, calibrated):
-    with pytest.raises(table().BadOption, match="^statistics: cut.safetensors holds no statistics"):
+    with pytest.raises(table().BadOption, match="^Statistics for DPM-Solver-v3 .statistics.: cut.safetensors holds no statistics"):
         host.generate(host.processing(V3), arguments(statistics="cut.safetensors"))
     assert host.calls == 0
 
@@ -313,16 +321,16 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(host, calibrated, tmp_pa
 def test_a_link_out_of_the_folder_is_refused(host, calibrated, tmp_path):
     (tmp_path / "dpm_ems" / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
     (tmp_path / "outside.safetensors").write_bytes((tmp_path / "dpm_ems" / calibrated).read_bytes())
-    with pytest.raises(table().BadOption, match="^statistics is 'link.safetensors', a link"):
+    with pytest.raises(table().BadOption, match="^Statistics for DPM-Solver-v3 .statistics. is 'link.safetensors', a link"):
         host.generate(host.processing(V3), arguments(statistics="link.safetensors"))
 
 
-def test_statistics_of_another_guidance_are_told_once(host, calibrated, caplog):
+def test_statistics_of_another_guidance_are_told_in_every_run(host, calibrated, caplog):
     for _ in range(2):
         host.generate(host.processing(V3, cfg_scale=3.0, steps=5), arguments(statistics=calibrated))
         host.generate(host.processing(V3, cfg_scale=7.0, steps=5), arguments(statistics=calibrated))
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 1 and "made for guidance 7, but this run has guidance 3;" in said[0]
+    assert len(said) == 2 and "made for guidance 7, but this run has guidance 3;" in said[0]
 
 
 def test_statistics_of_another_prediction_type_are_told(make_host, caplog, tmp_path):
@@ -335,8 +343,8 @@ def test_statistics_of_another_prediction_type_are_told(make_host, caplog, tmp_p
         ("forge", "const", "CONST"),
     ]:
         host = make_host(kind, model)
-        adapter = sys.modules["dpm_solver_ext.webui.adapter"]
-        assert adapter.prediction_of(host.model.wrap()) == name
+        model_words = sys.modules["dpm_solver_ext.webui.model"]
+        assert model_words.prediction_of(host.model.wrap()) == name
         host.close()
     host = make_host(model="v")
     from dpm_solver_ext.solvers.ems_file import save_ems

@@ -88,6 +88,7 @@ def test_calibration_is_the_librarys_on_the_hosts_own_guided_model(ready, tmp_pa
     from dpm_solver_ext.solvers.ems_file import load_ems
     from dpm_solver_ext.solvers.path import VE
 
+    (tmp_path / "params.txt").write_text("of the last picture")
     counts = set()
     ready.on_call = lambda denoiser: counts.add((denoiser.step, denoiser.total_steps))
     watch = calibrated(kind="radial", nodes=10)
@@ -105,6 +106,7 @@ def test_calibration_is_the_librarys_on_the_hosts_own_guided_model(ready, tmp_pa
         np.testing.assert_allclose(found.sums[name], a, rtol=1e-4, atol=1e-4 * np.abs(a).max(), err_msg=name)
     words = found.metadata
     assert words["checkpoint"] == "two clusters [0123456789]" and words["guidance"] == "5" and words["prediction type"] == "EPS"
+    assert (tmp_path / "params.txt").read_text() == "of the last picture", "which the page brings back"
     assert not ready.saved and not ready.decoded and ready.jobs == ["dpm_solver_ext", "end"] and not ready.queue.locked()
 
 
@@ -115,7 +117,14 @@ def test_what_is_measured_is_not_measured_again(ready):
     assert ready.calls == calls and again.outcome == (first.outcome[0], again.outcome[1]) and again.outcome[1].startswith("0 model calls")
     more = calibrated(samples=3)
     assert more.outcome[0] == first.outcome[0] and first.outcome[1].startswith("32 model") and more.outcome[1].startswith("16 model")
-    for other in ({"seed": 1}, {"nodes": 9}, {"kind": "scalar"}, {"given": use(cfg=4.0)}):
+    for other in (
+        {"seed": 1},
+        {"nodes": 9},
+        {"kind": "scalar"},
+        {"given": use(cfg=4.0)},
+        {"given": use("a b\nc")},
+        {"given": use(size=72)},
+    ):
         assert calibrated(samples=2, **other).outcome[0] != first.outcome[0], other
 
 
@@ -155,13 +164,38 @@ def test_a_run_that_is_cut_off_goes_on(ready, tmp_path, how):
         np.testing.assert_allclose(two.sums[name], one.sums[name], rtol=1e-5, atol=1e-6 * np.abs(one.sums[name]).max())
 
 
-def test_the_statistics_serve_the_checkpoint_and_cfg_that_they_were_made_for(ready, caplog):
-    file = calibrated().outcome[0]
-    ready.generate(ready.processing(V3, steps=5, cfg_scale=5.0), arguments(statistics=file))
-    assert not caplog.records
-    ready.model.sd_checkpoint_info.shorthash = "another"
-    ready.generate(ready.processing(V3, steps=5, cfg_scale=5.0), arguments(statistics=file))
-    assert "made for checkpoint two clusters [0123456789], but this run has checkpoint two clusters [another];" in caplog.text
+def test_the_statistics_serve_the_use_that_they_were_made_for_and_else_every_run_says_so(ready, caplog, tmp_path):
+    """In the console and under the picture: another checkpoint, CFG or LoRA, other noise levels, or a file that does not say."""
+    file, comments = calibrated().outcome[0], []
+
+    def run(file=file, cfg=5.0, **more):
+        caplog.clear()
+        comments.clear()
+        p = ready.processing(V3, steps=5, cfg_scale=cfg, comment=comments.append, **more)
+        ready.generate(p, arguments(statistics=file))
+        said = [record.getMessage() for record in caplog.records]
+        assert said == comments
+        return said
+
+    assert run() == []
+    for _ in range(2):
+        ready.model.sd_checkpoint_info.shorthash = "another"
+        assert "made for checkpoint two clusters [0123456789], but this run has checkpoint two clusters [another];" in run()[0]
+        ready.model.sd_checkpoint_info.shorthash = "0123456789"
+        assert run() == []
+    assert "guidance 5, but this run has guidance 3;" in run(cfg=3.0)[0]
+    lora = {"lora": [types.SimpleNamespace(items=["ink", "0.8"])]}
+    assert "LoRAs none, but this run has LoRAs lora:ink:0.8;" in run(extra_network_data=lora)[0]
+    from dpm_solver_ext.solvers.ems_file import load_ems, save_ems
+
+    moments = load_ems(tmp_path / "dpm_ems" / file)
+    moments.metadata["sigma range"] = "0.029 to 4518"
+    save_ems(moments, tmp_path / "dpm_ems" / "zsnr.safetensors")
+    assert "sigma range 0.029 to 4518, but this run has sigma range 0.02" in run("zsnr.safetensors")[0]
+    moments.metadata["sigma range"] = "0.02917 to 14.615"  # the same, in another host's rounding
+    del moments.metadata["checkpoint"]
+    save_ems(moments, tmp_path / "dpm_ems" / "comfyui.safetensors")
+    assert "do not say for which checkpoint" in run("comfyui.safetensors")[0]
 
 
 @pytest.mark.parametrize("kind, model", [("a1111", "v"), ("a1111", "sd3"), ("forge", "const"), ("old", "eps")])
@@ -202,13 +236,22 @@ def test_less_memory_takes_fewer_latents_at_once(ready, monkeypatch):
 
 
 BAD = {
-    "prompts is empty": {"prompts": "  \n"}, "cfg is -1": {"cfg": -1}, "width is 10": {"width": 10}, "batch is 0": {"batch": 0},
-    "samples is 0": {"samples": 0}, "samples is 2.5": {"samples": 2.5}, "nodes is 3": {"nodes": 3}, "probes is None": {"probes": None},
-    "shape is 'square'": {"shape": "square"}, "calibration_seed is -1": {"seed": -1}, "file_name is '../up'": {"name": "../up"},
-    "file_name is ''": {"name": ""}, "prompts name different LoRAs": {"prompts": "a <lora:x:1>\nb"},
-    "prompts or negative have a part that changes": {"prompts": "a [b:c d:0.5]"},
-    "prompts or negative have": {"negative": "[b:c d:0.5]"},
-}  # fmt: skip
+    "Prompts to measure with is empty": {"prompts": "  \n"},
+    "CFG to measure with is -1": {"cfg": -1},
+    "Width to measure with is 10": {"width": 10},
+    "Latents at once is 0": {"batch": 0},
+    "Samples is 0": {"samples": 0},
+    "Samples is 2.5": {"samples": 2.5},
+    "Noise levels is 3": {"nodes": 3},
+    "Probes is None": {"probes": None},
+    "Shape of the statistics is 'square'": {"shape": "square"},
+    "Calibration seed is -1": {"seed": -1},
+    "Name of the statistics is '../up'": {"name": "../up"},
+    "Name of the statistics is ''": {"name": ""},
+    "Prompts to measure with name different LoRAs": {"prompts": "a <lora:x:1>\nb"},
+    "Prompts to measure with, or the negative one, have a part that changes": {"prompts": "a [b:c d:0.5]"},
+    "Prompts to measure with, or": {"negative": "[b:c d:0.5]"},
+}
 
 
 @pytest.mark.parametrize("sentence", BAD)
@@ -227,6 +270,7 @@ def test_steps_of_samplers_with_noise_are_tuned_without_it_and_without_gains(rea
     assert watch.error is None
     content = json.loads((tmp_path / "dpm_tuned" / watch.outcome[0]).read_text())
     assert content["gains"] == [] and content["solver"] == "DPM-Solver++ 2M SDE (ext)"
+    assert "adds noise, so only its schedule is tuned" in watch.outcome[1]
     assert content["metadata"]["sampler"] == "DPM-Solver++ 2M SDE (ext), without its noise" and content["metadata"]["tune"] == "schedule"
 
 
@@ -236,7 +280,7 @@ def test_loras_of_the_prompts_are_in_the_words_and_in_the_name(ready, tmp_path):
     plain = calibrated(given=use("a b"), samples=1).outcome[0]
     with_it = calibrated(given=use("a b <lora:ink:0.8>\nc <lora:ink:0.8>"), samples=1).outcome[0]
     assert plain != with_it
-    assert load_ems(tmp_path / "dpm_ems" / with_it).metadata["patches"] == "lora:ink:0.8"
+    assert load_ems(tmp_path / "dpm_ems" / with_it).metadata["LoRAs"] == "lora:ink:0.8"
 
 
 # --- tuning and tuned steps ---------------------------------------------------------------------------------------------------------------
@@ -295,10 +339,8 @@ def test_gains_are_off_where_they_are_wrong_and_that_is_said(ready, steps, caplo
         "as it was tuned, so": {"thresholding": "dynamic_in_latent_space", "threshold_max": 5.0},
         "for whole runs of its own 4 steps": {"latent": latent},
     }
-    told = importlib.import_module("dpm_solver_ext.solvers.hosting")._told
     for sentence, more in cases.items():
         caplog.clear()
-        told.clear()
         assert picture(ready, tuned=name, **more)[1].isfinite().all()
         assert any(sentence in record.getMessage() for record in caplog.records), sentence
     caplog.clear()
@@ -320,8 +362,13 @@ def test_tuned_steps_of_another_use_or_kind_of_model(ready, steps, caplog, tmp_p
     ready.generate(p, arguments(tuned=name))
     assert "were tuned for guidance 5, but this run has guidance 3; tune for this use" in caplog.text
     ready.close()
+    zsnr = install(make_host("a1111", "eps", zsnr=True))
+    caplog.clear()
+    zsnr.generate(zsnr.processing(AUTO, steps=4, cfg_scale=5.0), arguments(tuned=name))
+    assert "begins at sigma 14.61, but this model at 4519; tune for this model" in caplog.text
+    zsnr.close()
     flow = make_host("forge", "const")
-    with pytest.raises(part("options").BadOption, match="is for models of another kind .ve. than this one .flow."):
+    with pytest.raises(part("options").BadOption, match="Tuned steps .tuned.: .* is for models of another kind .ve. than this one .flow."):
         flow.generate(flow.processing(AUTO, steps=4), arguments(tuned=name), shape=(16, 8, 8))
     assert flow.calls == 0
 
@@ -353,6 +400,16 @@ def test_tuning_again_costs_nothing_and_a_stopped_one_goes_on(ready, steps):
     assert files.tuned(ended.outcome[0])[0].error() <= 1.02 * files.tuned(steps[0])[0].error()
 
 
+def test_an_answer_from_before_a_tuning_is_forgotten(ready, buttons):
+    """The host keeps look-ups for ever: an API call with the new name, too early, would make it mean Automatic from then on."""
+    sd, table = (sys.modules[f"modules.{name}"] for name in ("sd_samplers", "sd_schedulers"))
+    name = tuned(mode=0, budget=600).outcome[0].removesuffix(".json")
+    label = f"DPM tuned {name}"
+    assert label not in table.schedulers_map and sd.get_sampler_and_scheduler("DPM++ 2M", label)[1] == "Automatic"
+    end = last(buttons.start_tuning("a b", "", 5.0, 64, 64, 4, AUTO, "none", 4, "schedule", 6, 600, 0, "mine"))
+    assert "0 model calls" in end[0] and sd.get_sampler_and_scheduler("DPM++ 2M", label)[1] == label
+
+
 def test_tuned_files_are_schedule_types_for_every_sampler(ready, steps):
     """Added when the host loads or a tuning ends, without gains; one that is deleted goes."""
     name, content = steps
@@ -366,7 +423,10 @@ def test_tuned_files_are_schedule_types_for_every_sampler(ready, steps):
     assert sigmas.tolist() == pytest.approx(content["sigmas"], rel=1e-6)
     p = ready.processing("DPM++ 2M", label, (5,), 4)
     assert ready.generate(p).isfinite().all() and p.extra_generation_params["Schedule type"] == label
-    part("files").delete(name, part("files").TUNED)
+    part("files").delete(name, part("options").FILES["tuned"])
+    schedules.register(loading=False)
+    with pytest.raises(part("options").BadOption, match="which is not in models/dpm_tuned"):  # the page still has it
+        ready.generate(ready.processing("DPM++ 2M", label, (5,), 4))
     schedules.register()
     assert label not in [s.label for s in table.schedulers] and label not in table.schedulers_map
     assert "dpm_tuned_ext " + name not in table.schedulers_map
@@ -377,7 +437,10 @@ def test_a_file_that_cannot_be_used_is_status_422(ready, steps, tmp_path):
     folder = tmp_path / "dpm_tuned"
     (folder / "cut.json").write_text(json.dumps(content)[:-5])
     (folder / "silent.json").write_text(json.dumps({**content, "metadata": {}}))
-    for file, sentence in (("cut.json", "tuned: cut.json holds no tuned steps"), ("silent.json", "tuned: silent.json does not say")):
+    for file, sentence in (
+        ("cut.json", "Tuned steps .tuned.: cut.json holds no tuned steps"),
+        ("silent.json", "Tuned steps .tuned.: silent.json does not say"),
+    ):
         with pytest.raises(part("options").BadOption, match=sentence) as caught:
             ready.generate(ready.processing(AUTO, steps=4), arguments(tuned=file))
         assert vars(caught.value)["status_code"] == 422
@@ -388,7 +451,7 @@ def test_a_strange_plan_in_a_file_has_no_gains(ready, steps, tmp_path, plan):
     name, content = steps
     strange = {**content, "gains": GAINS, "metadata": {**content["metadata"], "plan": plan[:4000]}}
     (tmp_path / "dpm_tuned" / "strange.json").write_text(json.dumps(strange))
-    found, note = part("tuned").gains("strange.json", {**entry(AUTO).solver, "thresholding": "off"}, "none", content["sigmas"], False)
+    found, note = part("tuned").gains("strange.json", {**entry(AUTO).solver, "thresholding": "off"}, "none", content["sigmas"], 4, False)
     assert found == () and "so they are off here" in note
 
 
@@ -397,7 +460,7 @@ def test_solvers_that_a_tuning_tries(ready):
     assert list(solvers(V3, lists.MODES[0], "none")) == [V3]
     assert list(solvers("UniPC (ext)", lists.MODES[2], "none")) == ["UniPC (ext)", AUTO, "DPM-Solver++ 2M (ext)"]
     assert "DPM-Solver adaptive (ext)" not in lists.SAMPLERS and len(lists.SAMPLERS) == 13
-    with pytest.raises(part("options").BadOption, match="sampler is 'Euler'"):
+    with pytest.raises(part("options").BadOption, match="Sampler to tune for is 'Euler'"):
         part("tune").tune(use(), None, sampler="Euler", file="none", steps=4, mode="schedule", seeds=6, budget=0, seed=0, name="x")
 
 
@@ -413,17 +476,18 @@ def test_the_calibrate_button_shows_how_far_it_is_and_what_came_of_it(ready, but
     answers = list(buttons.start_calibration("a b", "", 5.0, 64, 64, 4, 3, 8, 1, "channel", 0, "mine"))
     assert all(report == picture == {} for _, report, picture in answers[:-1])
     status, report, image = answers[-1]
+    image = image["value"]
     assert "samples are in mine-" in status and "channel statistics of DPM-Solver-v3" in report and "checkpoint: two clusters" in report
     assert image.dtype == np.uint8 and image.ndim == 3
     assert ready.state.sampling_step == ready.state.sampling_steps > 0, "the host's own progress"
-    found = part("files").listed(part("files").EMS)
+    found = part("files").names("statistics")[1:]
     assert buttons.lists("statistics for DPM-Solver-v3")[0]["choices"] == found and len(found) == 1
 
 
 def test_the_tune_button(ready, buttons):
     end = last(buttons.start_tuning("a b", "", 5.0, 64, 64, 4, AUTO, "none", 4, "schedule", 6, 600, 0, "mine"))
-    assert "has the outcome" in end[0] and "sigmas" in end[1] and end[2].dtype == np.uint8
-    label = "DPM tuned " + part("files").listed(part("files").TUNED)[0].removesuffix(".json")
+    assert "has the outcome" in end[0] and "sigmas" in end[1] and end[2]["visible"] and end[2]["value"].dtype == np.uint8
+    label = "DPM tuned " + part("files").names("tuned")[1].removesuffix(".json")
     assert label in sys.modules["modules.sd_schedulers"].schedulers_map
 
 
@@ -444,8 +508,10 @@ def test_one_run_at_a_time_and_a_second_page_looks_on(ready, buttons):
     second = buttons.start_calibration(*ask[:-1], "other")
     next(second)
     go.set()
-    assert "mine-" in last(first)[0] and "mine-" in last(second)[0]
-    assert [name[:5] for name in part("files").listed(part("files").EMS)] == ["mine-"] and ready.jobs.count("dpm_solver_ext") == 1
+    assert "mine-" in last(first)[0]
+    end = last(second)[0]
+    assert "mine-" in end and "calibration was not started: one runs at a time" in end
+    assert [name[:5] for name in part("files").names("statistics")[1:]] == ["mine-"] and ready.jobs.count("dpm_solver_ext") == 1
 
 
 def test_stop(ready, buttons):
@@ -466,12 +532,12 @@ def test_files_are_shown_and_deleted_only_when_sure(ready, buttons, tmp_path):
     name = calibrated(samples=2).outcome[0]
     path, kind = tmp_path / "dpm_ems" / name, "statistics for DPM-Solver-v3"
     show, delete = buttons.said(buttons.inspected), buttons.said(buttons.deleted)
-    assert "channel statistics" in show(kind, name)[1] and "file is &#x27;&#x27;" in show(kind, None)[0]
+    assert "channel statistics" in show(kind, name)[1] and "File is &#x27;&#x27;" in show(kind, None)[0]
     assert "tick the box" in delete(kind, name, False)[0] and path.is_file()
     outside = tmp_path / "outside.safetensors"
     outside.write_bytes(path.read_bytes())
     for bad in ("../outside.safetensors", str(outside), "", "missing.safetensors"):
-        assert "file is" in delete(kind, bad, True)[0] and outside.is_file()
+        assert "File is" in delete(kind, bad, True)[0] and outside.is_file()
     assert "is deleted" in delete(kind, name, True)[0] and not path.exists()
 
 
@@ -490,15 +556,16 @@ def test_words_of_a_file_are_text(ready, buttons, tmp_path):
 def test_schedules_are_drawn_on_the_loaded_model(ready, buttons, make_host):
     draw = buttons.said(buttons.drawn)
     status, report, image = draw(["Karras", "DPM logSNR"], 5)
+    image = image["value"]
     assert status == "" and image.dtype == np.uint8 and "Karras: 14.61, " in report and "DPM logSNR: 14.61" in report
     assert (
-        "types is empty" in draw([], 5)[0]
+        "to draw is empty" in draw([], 5)[0]
         and "no schedule type here" in draw(["Nonsense"], 5)[0]
-        and "steps is 0" in draw(["Karras"], 0)[0]
+        and "Steps to draw is 0" in draw(["Karras"], 0)[0]
     )
     sys.modules["modules.sd_samplers"].create_sampler = None  # nothing is loaded
     status, report, _ = draw(["DPM auto"], 5)
-    assert "No checkpoint is loaded" in status and "DPM auto: 14.61" in report
+    assert "No loaded checkpoint could be asked" in status and "DPM auto: 14.61" in report
     status, *_ = draw(["Uniform"], 5)
     assert "needs a loaded checkpoint" in status
 

@@ -118,3 +118,9 @@ def test_a_run_is_followed_in_the_page(page):
     looks = [status for status, _ in page["tab"]["looks"]]
     assert page["tab"]["told"] == ["calibration"]
     assert len(looks) >= 3 and set(looks[:-1]) == {"<p>calibration: 5 of 9 model calls</p>"} and looks[-1] == "<p>done as told</p>"
+
+
+def test_pictures_with_the_hosts_pillow(page):
+    """9.5, which has no letters of any size of its own: those of matplotlib, which gradio brings."""
+    status, report, font, shape, dark = page["tab"]["drawn"]
+    assert status == "" and report and font == "FreeTypeFont" and len(shape) == 3 and 0.005 < dark < 0.2

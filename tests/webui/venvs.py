@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON = ["httpx==0.24.1", "httpcore==0.15", "numpy<2", "pillow<11"]
+COMMON = ["httpx==0.24.1", "httpcore==0.15", "numpy<2", "pillow==9.5.0"]
 VERSIONS = {
     "3.41.2": [*COMMON, "fastapi==0.94.0", "pydantic<2", "huggingface_hub<0.26"],
     "4.40.0": [*COMMON, "fastapi==0.104.1", "pydantic==2.8.2", "huggingface_hub==0.26.2"],
