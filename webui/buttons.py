@@ -1,4 +1,5 @@
-"""What the buttons of the tab do. Each answers with what the page shows then: its status, a report and a picture."""
+"""What the buttons of the tab do. Each answers with what the page shows then: its status, a report and a picture; those that begin a run
+also whether they can be pressed."""
 
 import html
 import threading
@@ -90,7 +91,7 @@ def start_calibration(prompts, negative, cfg, width, height, batch, samples, nod
         if shape not in SHAPES:
             raise BadOption(f"Shape of the statistics is {shape!r}; choose one of {', '.join(SHAPES)}.")
     except BadOption as error:
-        yield [page(str(error)), gr.update(), gr.update()]
+        yield [page(str(error)), gr.update(), gr.update(), *_pressable(True)]
         return
     yield from _follow("calibration", job, "statistics for DPM-Solver-v3")
 
@@ -115,7 +116,7 @@ def start_tuning(
             "budget": whole("Budget", budget, 0, 10**6), "seed": whole("First seed", seed, 0, 2**32 - 1),
         }  # fmt: skip
     except BadOption as error:
-        yield [page(str(error)), gr.update(), gr.update()]
+        yield [page(str(error)), gr.update(), gr.update(), *_pressable(True)]
         return
     yield from _follow("tuning", job, "tuned steps")
 
@@ -130,15 +131,21 @@ def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str
             _running[:] = [watch]
             run(watch, lambda: job(watch))
     before = "" if began else f"This {what} was not started: one runs at a time, and this is the one that runs.\n"
+    yield [page(before + watch.text), gr.update(), gr.update(), *_pressable(False)]
     while not watch.ended.wait(POLL):
-        yield [page(before + watch.text), gr.update(), gr.update()]
+        yield [page(before + watch.text), gr.update(), gr.update(), *_pressable(False)]
     file, text = (None, "") if watch.outcome is None else watch.outcome
     if watch.error is not None:
         text = _sentence(watch.error)
     end = [page(before + (text or "Stopped before it began.")), gr.update(), gr.update()]
     if file is not None and began:
         end[1:] = said(inspected)(kind, file)[1:]
-    yield end
+    yield [*end, *_pressable(True)]
+
+
+def _pressable(free: bool) -> list[Any]:
+    """Whether the two buttons that begin a run can be pressed on this page: gradio 3 stumbles over a second press of one."""
+    return [gr.update(interactive=free)] * 2
 
 
 def stop_run() -> str:

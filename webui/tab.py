@@ -41,7 +41,9 @@ def make_tab() -> tuple[Any, str, str]:
         )
         shown, renew = [status, report, picture], {"outputs": [file, tuning[1], sure]}
         for button, started, inputs in ((begin, buttons.start_calibration, calibration), (tune, buttons.start_tuning, tuning)):
-            click = button.click(fn=buttons.followed(started), inputs=[*use, *inputs], outputs=shown, **_at_once(button.click))
+            click = button.click(
+                fn=buttons.followed(started), inputs=[*use, *inputs], outputs=[*shown, begin, tune], **_at_once(button.click)
+            )
             click.then(fn=buttons.lists, inputs=[kind], **renew)
         stop.click(fn=buttons.stop_run, inputs=[], outputs=[status], queue=False)
         file.change(fn=lambda: False, inputs=[], outputs=[sure])

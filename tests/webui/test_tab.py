@@ -260,7 +260,8 @@ def test_bad_values_are_one_sentence_before_the_model_is_called(ready, buttons, 
         "prompts": "a", "negative": "", "cfg": 5, "width": 64, "height": 64, "batch": 2, "samples": 2, "nodes": 8, "probes": 1,
         "shape": "channel", "seed": 0, "name": "x",
     }  # fmt: skip
-    *_, (status, report, picture) = buttons.start_calibration(**{**given, **BAD[sentence]})
+    status, report, picture, *free = last(buttons.start_calibration(**{**given, **BAD[sentence]}))
+    assert free == [{"interactive": True}] * 2
     assert status.startswith("<p>" + sentence.replace("'", "&#x27;")) and status.endswith(".</p>") and status.count("<p>") == 1
     assert report == picture == {} and ready.calls == 0
 
@@ -446,6 +447,38 @@ def test_a_file_that_cannot_be_used_is_status_422(ready, steps, tmp_path):
         assert vars(caught.value)["status_code"] == 422
 
 
+def test_gains_for_another_number_of_calls_are_off(ready, steps, tmp_path):
+    """A file may hold any number of them."""
+    _, content = steps
+    options = {**entry(AUTO).solver, "thresholding": "off"}
+    gains = part("tuned").gains
+    assert gains("gained.json", options, "none", content["sigmas"], 4, False) == (tuple(GAINS), "")
+    for calls in (3, 5):
+        assert gains("gained.json", options, "none", content["sigmas"], calls, False)[0] == ()
+
+
+def test_tuned_for_statistics_that_are_another_file_now(ready, tmp_path):
+    """Gains of DPM-Solver-v3 are for the numbers of the statistics, not for their name."""
+    one, two = (calibrated(samples=n, name=f"of {n}").outcome[0] for n in (2, 3))
+    folder, tuned_part = tmp_path / "dpm_ems", part("tuned")
+    plain = {**entry(V3).solver, "thresholding": "off"}
+    words = {"plan": json.dumps({**entry(V3).solver, "statistics": True}), "statistics": tuned_part.named(one)}
+    assert tuned_part._same_solver(words, plain, one)
+    assert not tuned_part._same_solver(words, plain, two) and not tuned_part._same_solver(words, plain, "none")
+    (folder / one).write_bytes((folder / two).read_bytes())
+    assert not tuned_part._same_solver(words, plain, one)
+
+
+def test_plans_of_masked_runs_with_statistics_are_kept(ready):
+    file = calibrated(samples=2).outcome[0]
+    hosting, half = importlib.import_module("dpm_solver_ext.solvers.hosting"), torch.zeros(4, 8, 8)
+    for _ in range(2):
+        made = hosting._kept.cache_info().misses
+        p = ready.processing(V3, steps=5, cfg_scale=5.0, mask=half, nmask=1 - half)
+        ready.generate(p, arguments(statistics=file), latent=torch.zeros(1, 4, 8, 8))
+    assert hosting._kept.cache_info().misses == made
+
+
 @pytest.mark.parametrize("plan", ["[1]", "{}", "not json", "[" * 5000, '{"algorithm": ["x"]}', '{"order": 2}'])
 def test_a_strange_plan_in_a_file_has_no_gains(ready, steps, tmp_path, plan):
     name, content = steps
@@ -474,14 +507,16 @@ def last(answers):
 
 def test_the_calibrate_button_shows_how_far_it_is_and_what_came_of_it(ready, buttons):
     answers = list(buttons.start_calibration("a b", "", 5.0, 64, 64, 4, 3, 8, 1, "channel", 0, "mine"))
-    assert all(report == picture == {} for _, report, picture in answers[:-1])
-    status, report, image = answers[-1]
+    assert all(answer[1:] == [{}, {}, *[{"interactive": False}] * 2] for answer in answers[:-1]) and len(answers) > 1
+    status, report, image, *free = answers[-1]
+    assert free == [{"interactive": True}] * 2
     image = image["value"]
     assert "samples are in mine-" in status and "channel statistics of DPM-Solver-v3" in report and "checkpoint: two clusters" in report
     assert image.dtype == np.uint8 and image.ndim == 3
     assert ready.state.sampling_step == ready.state.sampling_steps > 0, "the host's own progress"
     found = part("files").names("statistics")[1:]
-    assert buttons.lists("statistics for DPM-Solver-v3")[0]["choices"] == found and len(found) == 1
+    choices, _, tick = buttons.lists("statistics for DPM-Solver-v3")
+    assert choices["choices"] == found and len(found) == 1 and tick is False
 
 
 def test_the_tune_button(ready, buttons):
