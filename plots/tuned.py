@@ -40,6 +40,8 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     said = {"error": f"{both}, the mean of {count} pictures of the same prompts that the search has not seen"}
     if tuned.improved:
         said["error"] += f", {better} of which came out better"
+        if "solver" in words.get("tune", ""):
+            said["error"] += "; they also chose between its two best results, so expect a little less on others"
     if words.get("search") == STOPPED:
         title = f"Stopped early: {title}, on the pictures of the search"
         said["error"] = f"{both}, the mean of the {count} pictures that the search was made on; on others it was not checked, and may gain "
@@ -127,7 +129,9 @@ def _search(sheet: Sheet, at: tuple[int, int], tuned: Tuned) -> None:
     if len(errors) > 1:
         gained = 100 * (1 - errors[-1] / max(errors[0], 1e-12))
         sheet.dot(end, 6, INK)
-        sheet.text((end[0] - 10, end[1] + 12), f"tuned {errors[-1]:.3g}, {gained:.0f} % less", SMALL, INK, "ra")
+        sheet.text((end[0] - 10, end[1] + 12), f"best of the search {errors[-1]:.3g}, {gained:.0f} % less", SMALL, INK, "ra")
+        if not tuned.improved:
+            sheet.text((end[0] - 10, end[1] + 32), "not better on unseen pictures", SMALL, INK, "ra")
     foot = f"model calls; the first {calls[0]:,} tried what is known"
     sheet.text((at[0] + PANEL[0] / 2, at[1] + PANEL[1] + 30), foot, SMALL, GREY, "ma")
 

@@ -1,6 +1,7 @@
 """Tuned steps: the schedule, and if asked the solver, with the least error on your own model at a given number of steps.
 
-    reference ends → the best of known schedules → least squares from there → a check on samples that the search has not seen
+    reference ends → the best of known schedules → least squares from there → a check on samples that the search has not seen, which
+    also choose between the two best searches
 
 The error of a sample is the root mean square distance of its end state to that of a fine run from the same noise. What comes back is never
 worse on the held-out samples than the best known schedule tried there: else it is that schedule.
@@ -173,7 +174,10 @@ def tune_schedule(
     for name in ranked:
         first.setdefault(owner[name], name)
     begun = list(first.values())[:SEARCHED]
-    budget -= most * held_out * (CHECKED + 1 + SEARCHED)  # kept for the check
+    # the connected solver's own best pair is among those that the outcome is held against
+    checked = dict.fromkeys([*ranked[:CHECKED], first[next(iter(solvers))]])
+    unknown = sum(f"{name} | {i}" not in run.state.errors for name in checked for i in others)
+    budget -= most * (unknown + held_out * SEARCHED)  # kept for the check
     for place, name in enumerate(begun):
         share = (budget - run.state.evaluations) // (len(begun) - place)
         run.search(name, pairs[name][0], spaces[name], mine, run.state.evaluations + share)
@@ -186,8 +190,6 @@ def tune_schedule(
     }
     winner = min(judged, key=lambda name: np.mean(judged[name]))
     theta, space, tuned = found[winner], spaces[winner], judged[winner]
-    # the connected solver's own best pair is among those it is held against
-    checked = dict.fromkeys([*ranked[:CHECKED], first[next(iter(solvers))]])
     errors = {name: run.errors_of(name, *pairs[name], others) for name in checked}
     best = min(errors, key=lambda name: np.mean(errors[name]))
     if np.mean(tuned) < np.mean(errors[best]):

@@ -341,6 +341,45 @@ def test_more_budget_never_loses_what_was_found():
     assert min(e for _, e in again.best) <= loss and again.error() <= first.error() * 1.05
 
 
+def test_a_higher_budget_pays_for_the_search():
+    """What the check has measured is not set aside again: all that a budget is raised by goes into the search."""
+    model, state = Counted(), State()
+    tuned(model, "dpmpp_2m", 5, samples=12, gains=True, state=state, budget=1700)
+    before = model.evaluations
+    checked = sum(" tuned " in name for name in state.errors)
+    tuned(model, "dpmpp_2m", 5, samples=12, gains=True, state=state, budget=1700 + 200)
+    assert model.evaluations - before > 100 and sum(" tuned " in name for name in state.errors) > checked
+
+
+def test_the_held_out_samples_choose_between_the_searches():
+    """Of two searches the one that is better on samples it has not seen, whichever learnt its own better; and neither where a known pair
+    is. The errors are the state's, so that nothing is measured anew."""
+    model, state, both = Counted(), State(), {"auto": "auto", "dpmpp_2m": "dpmpp_2m"}
+
+    def again():
+        made = model.evaluations
+        outcome = tuned(model, both, 5, samples=12, state=state, budget=None)
+        assert outcome.evaluations == made == model.evaluations
+        return outcome
+
+    first = tuned(model, both, 5, samples=12, state=state, budget=None)
+    assert first.improved and len(state.searches) == 2 and all(ended for _, ended in state.searches.values())
+    other = (set(both) - {first.solver}).pop()
+    kept = dict(state.errors)
+    for name in kept:
+        if name.startswith(f"{first.solver} + ") and " tuned " in name and int(name.rpartition(" ")[2]) >= 6:
+            state.errors[name] = 1e3
+    for name in kept:
+        if " tuned " not in name and int(name.rpartition(" ")[2]) >= 6:
+            state.errors[name] = 1e2
+    second = again()
+    assert second.improved and second.solver == other and second.held_out["tuned"] != first.held_out["tuned"]
+    for name in kept:
+        if " tuned " in name and int(name.rpartition(" ")[2]) >= 6:
+            state.errors[name] = 1e3
+    assert not again().improved
+
+
 def test_without_a_budget_it_takes_what_a_thorough_search_needs():
     outcome = tuned(Counted(), "dpmpp_2m", 4, budget=None)
     assert outcome.improved and outcome.evaluations <= tune.lowest_budget(8, 4, 4, 4, 50, False, 1, tune.ROUNDS)
