@@ -3,7 +3,7 @@ also whether they can be pressed."""
 
 import html
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gradio as gr
@@ -15,6 +15,7 @@ from .measure import Use, Watch, run, whole
 from .options import NO_FILE, BadOption
 
 FOLDERS: dict[str, Folder] = {"statistics for DPM-Solver-v3": EMS, "tuned steps": TUNED}
+Looks = Generator[list[Any], None, None]  # what a page shows while a run goes on, one list after the other
 POLL = 0.5  # seconds between two looks at a run
 _one = threading.Lock()  # round _running
 _running: list[Watch] = []  # at most one; the thread of a run lives on when the page is closed
@@ -60,21 +61,31 @@ def said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
     return answer
 
 
-def followed(follow: Callable[..., Iterator[list[Any]]]) -> Callable[..., Any]:
-    """A generator as the host can run it: without its queue (--no-gradio-queue) only the end of it."""
-    from modules import shared  # the host's
+def begun(follow: Callable[..., Looks]) -> Callable[..., list[Any]]:
+    """`follow`, a generator of looks at a run, as a plain function: the first look. The rest is for `look`, which steps the generator.
 
-    if not getattr(getattr(shared, "cmd_opts", None), "no_gradio_queue", False):
-        return follow
+    gradio 3 must not be given the generator itself: where the page is closed or loaded anew before its end, gradio never ends that
+    request (`process_events` forgets the page before it would disconnect it), and the host's Reload UI waits for it for ever.
+    """
 
-    def last(*args: Any) -> list[Any]:
-        *_, end = follow(*args)
-        return end
+    def begin(tick: float, *args: Any) -> list[Any]:
+        looks = follow(*args)
+        return [looks, tick + 1, gr.update(), *next(looks)]
 
-    return last
+    return begin
 
 
-def start_calibration(prompts, negative, cfg, width, height, batch, samples, nodes, probes, shape, seed, name) -> Iterator[list[Any]]:
+def look(looks: Looks | None, tick: float, ends: float) -> list[Any]:
+    """The next look. A new `tick` makes the page ask again; a new count of `ends` tells it that the run has ended."""
+    if looks is None or looks.gi_running:  # the page has just been made, or asks twice
+        return [looks, *[gr.update()] * 7]
+    answer = next(looks, None)
+    if answer is None:
+        return [None, gr.update(), ends + 1, *[gr.update()] * 5]
+    return [looks, tick + 1, gr.update(), *answer]
+
+
+def start_calibration(prompts, negative, cfg, width, height, batch, samples, nodes, probes, shape, seed, name) -> Looks:
     """Calibrate, with a look at it every half second; one that runs already is followed in its place."""
 
     def job(watch: Watch) -> tuple[str | None, str]:
@@ -96,9 +107,7 @@ def start_calibration(prompts, negative, cfg, width, height, batch, samples, nod
     yield from _follow("calibration", job, "statistics for DPM-Solver-v3")
 
 
-def start_tuning(
-    prompts, negative, cfg, width, height, batch, sampler, statistics, steps, mode, seeds, budget, seed, name
-) -> Iterator[list[Any]]:
+def start_tuning(prompts, negative, cfg, width, height, batch, sampler, statistics, steps, mode, seeds, budget, seed, name) -> Looks:
     """Tune, as `start_calibration`."""
 
     def job(watch: Watch) -> tuple[str | None, str]:
@@ -121,7 +130,7 @@ def start_tuning(
     yield from _follow("tuning", job, "tuned steps")
 
 
-def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str) -> Iterator[list[Any]]:
+def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str) -> Looks:
     """Begin `job`, or look on at the one that runs; at the end what it found."""
     with _one:
         watch = _running[0] if _running and not _running[0].ended.is_set() else None

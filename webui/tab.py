@@ -40,11 +40,19 @@ def make_tab() -> tuple[Any, str, str]:
             gr.Image(None, interactive=False, show_label=False, visible=False, elem_id=_id("picture")),
         )
         shown, renew = [status, report, picture], {"outputs": [file, tuning[1], sure]}
+        # what one page looks on with; each change of `tick` asks for the next look, each of `ends` for new lists
+        looks, tick, ends = (
+            gr.State(None),
+            gr.Number(0, visible=False, elem_id=_id("tick")),
+            gr.Number(0, visible=False, elem_id=_id("ends")),
+        )
+        for control in (tick, ends):
+            control.do_not_save_to_config = True
+        seen = [looks, tick, ends, *shown, begin, tune]
         for button, started, inputs in ((begin, buttons.start_calibration, calibration), (tune, buttons.start_tuning, tuning)):
-            click = button.click(
-                fn=buttons.followed(started), inputs=[*use, *inputs], outputs=[*shown, begin, tune], **_at_once(button.click)
-            )
-            click.then(fn=buttons.lists, inputs=[kind], **renew)
+            button.click(fn=buttons.begun(started), inputs=[tick, *use, *inputs], outputs=seen, **_at_once(button.click))
+        tick.change(fn=buttons.look, inputs=[looks, tick, ends], outputs=seen, show_progress="hidden", **_at_once(tick.change))
+        ends.change(fn=buttons.lists, inputs=[kind], **renew)
         stop.click(fn=buttons.stop_run, inputs=[], outputs=[status], queue=False)
         file.change(fn=lambda: False, inputs=[], outputs=[sure])
         refresh.click(fn=buttons.lists, inputs=[kind], **renew)

@@ -6,11 +6,11 @@ scripts in a Group each; A modules/ui_loadsave.py sets saved values when all is 
 
 import contextlib
 import importlib.util
+import inspect
 import json
 import logging
 import sys
 import threading
-import time
 import types
 from pathlib import Path
 
@@ -19,6 +19,7 @@ SAMPLERS = ["DPM++ 2M", "DPM-Solver++ 2M (ext)", "DPM-Solver++ 2M SDE (ext)", "D
 
 
 USE = [f"dpm_solver_ext_{name}" for name in ("prompts", "negative", "cfg", "width", "height", "batch")]
+TICK, ENDS = "dpm_solver_ext_tick", "dpm_solver_ext_ends"
 CALIBRATION = [f"dpm_solver_ext_{name}" for name in ("samples", "nodes", "probes", "shape", "calibration_seed", "ems_name")]
 
 
@@ -126,7 +127,9 @@ def tab(models):
         with gr.Tabs(), gr.TabItem(title, id=name):
             made.render()
     config = demo.get_config_file()
-    inputs = [c for c in config["components"] if c["type"] in ("textbox", "slider", "dropdown", "number", "radio", "checkbox")]
+    hidden = {TICK, ENDS}
+    parts = [c for c in config["components"] if c["props"].get("elem_id") not in hidden]
+    inputs = [c for c in parts if c["type"] in ("textbox", "slider", "dropdown", "number", "radio", "checkbox")]
     out = {
         "title": [title, name],
         "labels": [c["props"]["label"] for c in inputs],
@@ -135,6 +138,8 @@ def tab(models):
         "kept": [c.label for c in demo.blocks.values() if getattr(c, "label", None) and not getattr(c, "do_not_save_to_config", False)],
         "buttons": [c["props"]["value"] for c in config["components"] if c["type"] == "button"],
     }
+    fns = demo.fns.values() if isinstance(demo.fns, dict) else demo.fns
+    out["generators"] = [f.fn.__name__ for f in fns if f is not None and inspect.isgeneratorfunction(f.fn)]
     out["drawn"] = drawn(buttons, models)
     told = []
 
@@ -169,8 +174,12 @@ def drawn(buttons, models):
     return [status, "channel statistics" in report, type(_font(24)).__name__, list(image.shape), float(np.mean(image.min(2) < 128))]
 
 
+def ids(demo, dependency):
+    return [getattr(demo.blocks[number], "elem_id", None) for number in dependency["inputs"]]
+
+
 def in_a_server(demo, config):
-    """What the page is told, one after the other, when Calibrate is pressed."""
+    """What two pages are told, one after the other, when Calibrate is pressed on both."""
     import gradio as gr
 
     demo.queue(64)  # as webui.py does
@@ -178,17 +187,16 @@ def in_a_server(demo, config):
     try:
         from gradio_client import Client
 
-        client = Client(url, **({"verbose": False} if gr.__version__.startswith("4") else {"serialize": False, "verbose": False}))
-        (place,) = [i for i, d in enumerate(config["dependencies"]) if [demo.blocks[n].elem_id for n in d["inputs"]] == USE + CALIBRATION]
-        values = ["a lighthouse", *(demo.blocks[n].value for n in config["dependencies"][place]["inputs"][1:])]
-        job = client.submit(*values, fn_index=place)
-        while not job.outputs():
-            time.sleep(0.05)
-        other = Client(url, **({"verbose": False} if gr.__version__.startswith("4") else {"serialize": False, "verbose": False}))
-        second = other.submit(*values, fn_index=place)
-        for one in (job, second):
-            one.result(timeout=60)
-        return [[answer[0] for answer in one.outputs()] for one in (job, second)]
+        options = {"verbose": False} if gr.__version__.startswith("4") else {"serialize": False, "verbose": False}
+        (place,) = [i for i, d in enumerate(config["dependencies"]) if ids(demo, d) == [TICK, *USE, *CALIBRATION]]
+        (again,) = [i for i, d in enumerate(config["dependencies"]) if ids(demo, d) == [None, TICK, ENDS]]
+        values = [0, "a lighthouse", *(demo.blocks[n].value for n in config["dependencies"][place]["inputs"][2:])]
+        pages = [Client(url, **options) for _ in range(2)]
+        told = [[page.predict(*values, fn_index=place)] for page in pages]
+        for page, looks in zip(pages, told, strict=True):  # as a page does: whenever tick is another, a look
+            while isinstance(looks[-1][0], (int, float)):
+                looks.append(page.predict(looks[-1][0], 0, fn_index=again))
+        return [[status for _, _, status, *_ in looks[:-1]] for looks in told]
     finally:
         demo.close()
 
