@@ -55,10 +55,10 @@ TUNED = Folder("dpm_tuned", ".json", "tuned steps")
 
 
 def check_writable(path: Path) -> None:
-    """ValueError, one sentence, if `path` cannot be written: before the model is called, not after."""
+    """ValueError, one sentence, if `path` or its part cannot be written: before the model is called, not after."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        trial = path.with_name(path.name + PART + ".trial")
+        trial = path.with_name(path.name + PART + ".trialrun.tmp")  # as long as the longest name that will be there, write_beside's
         trial.touch()
         trial.unlink()
     except OSError as error:

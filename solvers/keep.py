@@ -1,8 +1,9 @@
 """What is measured in a long run is kept beside the file that it is for, so that an interrupted run goes on."""
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,27 @@ from .folders import part_of
 from .hosting import tell
 
 log = logging.getLogger("dpm_solver_ext")
+LEVELS = "levels of "  # words of a part file that begin so hold noise levels
+SAME = 1e-5  # relative: another device rounds otherwise, another rule for a schedule differs by more
+
+
+def words_of_levels(levels: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """Words for a part file's metadata: the noise levels, by name, that what is in it was measured at."""
+    return {LEVELS + name: " ".join(f"{s:.7g}" for s in values) for name, values in levels.items()}
+
+
+def same_start(words: Mapping[str, str], levels: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a part file with these words was measured at these very `levels`: else what is in it belongs to other ones."""
+    if {name for name in words if name.startswith(LEVELS)} != {LEVELS + name for name in levels}:
+        return False
+    for name, values in levels.items():
+        try:
+            old = [float(s) for s in words[LEVELS + name].split()]
+        except ValueError:
+            return False
+        if len(old) != len(values) or not all(math.isclose(a, b, rel_tol=SAME) for a, b in zip(old, values, strict=True)):
+            return False
+    return True
 
 
 class Keeper:
@@ -44,7 +66,11 @@ class Keeper:
     def finish(self, last: bool = True) -> None:
         """The outcome is in the file. The part goes, or (not `last`) stays for who goes on from there."""
         if last:
-            part_of(self.file).unlink(missing_ok=True)
+            part = part_of(self.file)
+            try:
+                part.unlink(missing_ok=True)
+            except OSError as problem:  # what is said of the outcome must not be lost with it
+                tell(f"{part.name} is not needed any more but cannot be removed: {problem}.")
         else:
             self.keep()
         self.done = True
