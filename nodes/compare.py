@@ -32,8 +32,9 @@ class DPMSolverCompareExt(io.ComfyNode):
                     "One row of the picture each: a sampler and a scheduler of KSampler's lists with a + between them. At most 12.")),
                 io.String.Input("steps", default="6, 10, 20", tooltip="One column of the picture each: numbers of steps. At most 8."),
                 io.Int.Input("reference_steps", default=60, min=0, max=1000, tooltip=(
-                    "Steps of the run that stands for the end all samplers go to, with this pack's sampler; the distance to it is the "
-                    "error. 0: no such run, and no errors.")),
+                    "Steps of one more run, of dpm_auto_ext, that stands for the end all samplers go to; the distance to it is the error. "
+                    "At 60, no error can say more than how far 60 steps of dpm_auto_ext come: raise it for finer differences. 0: no such "
+                    "run, and no errors.")),
                 io.Vae.Input("vae", optional=True, tooltip=(
                     "Turns the results into pictures. Without one they are shown in the colours of the host's quick preview.")),
                 io.Sampler.Input("sampler", optional=True, tooltip=(
@@ -53,12 +54,13 @@ class DPMSolverCompareExt(io.ComfyNode):
         import torch
 
         from ..plots.compare import sheet
-        from .compare_run import compare, counts_of, rows_of, table
+        from .compare_run import REFERENCE, compare, counts_of, rows_of, table
 
         rows, counts = rows_of(samplers, sampler), counts_of(steps)
         if reference_steps < 0:
             raise ValueError(f"reference_steps is {reference_steps}; type a number of steps, or 0 for no errors.")
         cells = compare(model, positive, negative, latent_image, cfg, seed, rows, counts, reference_steps, vae)
         text = table(cells)
-        grid = torch.from_numpy(sheet(cells, f"cfg {cfg:g}, seed {seed}"))[None]
+        foot = f"Errors: how far from where {reference_steps} steps of {REFERENCE} end" if reference_steps else ""
+        grid = torch.from_numpy(sheet(cells, f"cfg {cfg:g}, seed {seed}", foot))[None]
         return io.NodeOutput(grid, torch.stack([torch.from_numpy(cell.picture) for cell in cells]), text, ui=ui.PreviewText(text))

@@ -17,17 +17,27 @@ from .adapter import sample
 from .tuned_sampler import Proxy
 
 MOST_ROWS, MOST_COLUMNS, MOST_STEPS = 12, 8, 1000
-NOISY = ("sde", "ancestral", "ddpm", "lcm", "seeds", "sa_solver", "er_sde", "cfg_pp")  # parts of names whose runs go to no common end
+REFERENCE = "dpm_auto_ext"  # the sampler and the scheduler of the run that stands for the end
+NOISY = ("sde", "ancestral", "ddpm", "lcm", "seeds", "sa_solver", "cfg_pp", "euler_pp")  # parts of names whose runs go to no common end
+# samplers that KSampler runs on steps + 1 levels without the last but one
+DISCARD = frozenset(getattr(comfy.samplers.KSampler, "DISCARD_PENULTIMATE_SIGMA_SAMPLERS", ()))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sampler to compare: its label, the SAMPLER, the scheduler's name, and whether it goes to the end of the ODE."""
+    """A sampler to compare: its label, the SAMPLER, the scheduler's name, whether it goes to the end of the ODE, and whether KSampler
+    leaves the last level but one of its schedule out."""
 
     label: str
     sampler: Any
     scheduler: str
     steady: bool
+    discard: bool = False
+
+    def sigmas(self, model_sampling, steps: int) -> torch.Tensor:
+        """The levels, (steps + 1,), on which KSampler runs it."""
+        levels = comfy.samplers.calculate_sigmas(model_sampling, self.scheduler, steps + self.discard)
+        return torch.cat([levels[:-2], levels[-1:]]) if self.discard else levels
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,24 @@ def rows_of(text: str, sampler=None) -> list[Row]:
                     f"samplers has the line {line[:80]!r}, but there is no {what} {value[:80]!r}; write names of KSampler's lists."
                 )
         steady = not any(part in name for part in NOISY)
-        rows.append(Row(f"{name} + {scheduler}", comfy.samplers.sampler_object(name), scheduler, steady))
+        rows.append(Row(f"{name} + {scheduler}", comfy.samplers.sampler_object(name), scheduler, steady, name in DISCARD))
     if sampler is not None:
-        from .tuned_sampler import own_options
-
-        scheduler = rows[0].scheduler if rows else "dpm_auto_ext"
-        own = own_options(sampler) if hasattr(sampler, "sampler_function") else None
-        rows.append(Row(f"connected sampler + {scheduler}", sampler, scheduler, own is not None and not own.get("eta")))
+        scheduler = rows[0].scheduler if rows else REFERENCE
+        rows.append(Row(f"connected sampler + {scheduler}", sampler, scheduler, _steady(sampler)))
     if not 1 <= len(rows) <= MOST_ROWS:
         raise ValueError(f"samplers has {len(rows)} rows; write 1 to {MOST_ROWS}, such as dpm_auto_ext + dpm_auto_ext.")
     return rows
+
+
+def _steady(sampler) -> bool:
+    """Whether a connected SAMPLER goes to the end of the ODE: by its name, as rows of the list, and by its own noise."""
+    from .tune_choice import name_of
+    from .tuned_sampler import unwrapped
+
+    if not hasattr(sampler, "sampler_function"):
+        return False
+    options = unwrapped(sampler)[1]
+    return not (options.get("eta") or options.get("s_churn") or any(part in name_of(sampler) for part in NOISY))
 
 
 def counts_of(text: str) -> list[int]:
@@ -87,14 +105,16 @@ def compare(
     model, positive, negative, latent, cfg: float, seed: int, rows: Sequence[Row], counts: Sequence[int], reference: int, vae=None
 ) -> list[Cell]:
     """Run all of them, row by row, from the same noise. Cancel ends it, as any sampling. The host's bar counts steps."""
+    if latent["samples"].is_nested:
+        raise ValueError("latent_image is a nest of several latents (video with sound); samplers can be compared on single ones only.")
     start = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     noise = comfy.sample.prepare_noise(start, seed, latent.get("batch_index"))
     total = reference + len(rows) * sum(counts)
     bar, done = comfy.utils.ProgressBar(total), 0
 
-    def run(sampler, scheduler: str, steps: int):
+    def run(row: Row, steps: int):
         nonlocal done
-        calls = 0
+        calls, sampler = 0, row.sampler
 
         def counted(wrapped, x, sigmas, extra_args=None, callback=None, disable=None, **options):
             def predict(state, sigma, **kwargs):
@@ -111,7 +131,7 @@ def compare(
         how = sampler
         if hasattr(sampler, "sampler_function"):
             how = comfy.samplers.KSAMPLER(counted, dict(sampler.extra_options), dict(sampler.inpaint_options))
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+        sigmas = row.sigmas(model.get_model_object("model_sampling"), steps)
         began = time.perf_counter()
         out = comfy.sample.sample_custom(
             model, noise, cfg, how, sigmas, positive, negative, start, noise_mask=latent.get("noise_mask"), callback=advance,
@@ -121,11 +141,12 @@ def compare(
         return out, calls, time.perf_counter() - began
 
     comfy.model_management.load_models_gpu([model])  # so that the first row is not charged for it
-    end = run(comfy.samplers.KSAMPLER(sample, dict(PRESETS["auto"])), "dpm_auto_ext", reference)[0] if reference else None
+    last = Row("reference", comfy.samplers.KSAMPLER(sample, dict(PRESETS["auto"])), REFERENCE, True)
+    end = run(last, reference)[0] if reference else None
     cells = []
     for row in rows:
         for steps in counts:
-            out, calls, seconds = run(row.sampler, row.scheduler, steps)
+            out, calls, seconds = run(row, steps)
             error = None if end is None or not row.steady else _distance(model, out, end)
             cells.append(Cell(row.label, steps, calls, seconds, error, _picture(model, out, vae)))
     return cells
@@ -159,16 +180,17 @@ def _picture(model, out: torch.Tensor, vae) -> np.ndarray:
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """The numbers in Markdown, a row for each sampler: error, and model calls where they are not the steps."""
+    """The numbers in Markdown, a row for each sampler: error, model calls and seconds."""
     counts = list(dict.fromkeys(cell.steps for cell in cells))
+    measured = any(cell.error is not None for cell in cells)
     lines = ["| | " + " | ".join(f"{n} steps" for n in counts) + " |", "| --- |" + " --- |" * len(counts)]
     for row in dict.fromkeys(cell.row for cell in cells):
         own = [cell for cell in cells if cell.row == row]
-        lines.append(f"| {row} | " + " | ".join(figures(cell) for cell in own) + " |")
+        lines.append(f"| {row} | " + " | ".join(figures(cell, measured) for cell in own) + " |")
     return "\n".join(lines)
 
 
-def figures(cell: Cell) -> str:
-    """What a run cost and how far it came, in a few words."""
-    error = "" if cell.error is None else f"error {cell.error:.3f}, "
+def figures(cell: Cell, measured: bool) -> str:
+    """What a run cost and, if some were `measured`, how far it came, in a few words."""
+    error = f"error {cell.error:.3f}, " if cell.error is not None else "an end of its own, " * measured
     return f"{error}{cell.calls} call{'s' * (cell.calls != 1)}, {cell.seconds:.1f} s"

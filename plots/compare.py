@@ -8,12 +8,13 @@ from PIL import Image
 
 from .sheet import GREY, INK, ZOOM, Sheet
 
-LARGEST, SMALLEST, LEFT, TOP, GAP, LINE = 384, 128, 190, 70, 10, 34  # pixels: a picture's side, and what is around it
+LARGEST, SMALLEST, LEFT, TOP, GAP, LINE, FOOT = 384, 128, 190, 70, 10, 34, 24  # pixels: a picture's side, and what is around it
 
 
-def sheet(cells: Sequence[Any], title: str) -> np.ndarray:
+def sheet(cells: Sequence[Any], title: str, foot: str = "") -> np.ndarray:
     """`cells` have row, steps, calls, seconds, error (None where there is none) and picture, float32 (height, width, 3) in 0…1, row by
-    row. An RGB picture of the same kind. Under each picture is what it cost; the least error of each column is named."""
+    row. An RGB picture of the same kind. Under each picture is what it cost; the least error of each column is named.
+    `foot` is a small line below all."""
     rows, counts = list(dict.fromkeys(c.row for c in cells)), []
     for cell in cells[: len(cells) // len(rows)]:
         counts.append(cell.steps)
@@ -23,10 +24,11 @@ def sheet(cells: Sequence[Any], title: str) -> np.ndarray:
         scale = SMALLEST // max(height, width)  # whole pixels of a tiny picture
     across, down = max(1, round(width * scale)), max(1, round(height * scale))
     wide = max(across, 116)
-    size = (LEFT + len(counts) * (wide + GAP) + GAP, TOP + len(rows) * (down + LINE + GAP))
+    size = (LEFT + len(counts) * (wide + GAP) + GAP, TOP + len(rows) * (down + LINE + GAP) + FOOT * bool(foot))
     made = Sheet(size, across)
     made.text((16, 12), "The same seed", 17)
     made.text((16, 36), title, 12, GREY)
+    made.text((16, size[1] - FOOT), foot, 11, GREY)
     for column, steps in enumerate(counts):
         made.text((LEFT + column * (wide + GAP) + wide / 2, TOP - 24), f"{steps} steps", 14, INK, "ma")
     for i, cell in enumerate(cells):
@@ -43,7 +45,7 @@ def sheet(cells: Sequence[Any], title: str) -> np.ndarray:
         rest = [c.error for c in cells[column :: len(counts)] if c.error is not None]
         best = cell.error is not None and len(rest) > 1 and cell.error <= min(rest)
         said = "" if cell.error is None else f"error {cell.error:.3f}" + (", least" if best else "")
-        made.text((x + wide / 2, y + down + 3), said or "adds noise" * (rest != []), 12, INK if best else GREY, "ma")
+        made.text((x + wide / 2, y + down + 3), said or "an end of its own" * (rest != []), 12, INK if best else GREY, "ma")
         made.text((x + wide / 2, y + down + 18), f"{cell.calls} calls, {cell.seconds:.1f} s", 11, GREY, "ma")
     return made.pixels()
 

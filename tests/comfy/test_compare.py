@@ -1,6 +1,8 @@
 """Compare Samplers: what it counts and measures is what the runs were, and bad words are refused before a model call."""
 
+import importlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +56,52 @@ def test_connected_sampler_and_no_reference(node, analytic, build_node):
     assert "| connected sampler + beta | 6 calls" in table and "error" not in table
 
 
+@pytest.mark.parametrize("kind", ["eps", "sd3"])
+def test_results_are_ksamplers(pack, analytic, kind):
+    """A row is what KSampler makes of the same two names, also where it leaves a level of the schedule out."""
+    run = importlib.import_module(f"{pack.module.__name__}.nodes.compare_run")
+    patcher, results = analytic.build(kind), []
+    start = torch.zeros(analytic.latent_shape(patcher))
+    prompts = analytic.cond(0.75), analytic.cond(-0.25)
+    vae = SimpleNamespace(decode=lambda latent: results.append(latent) or torch.zeros(1, 4, 4, 3))
+    pairs = [("uni_pc", "simple"), ("uni_pc_bh2", "normal"), ("dpm_2", "karras"), ("dpm_2_ancestral", "beta"), ("euler", "normal")]
+    rows = run.rows_of("\n".join(" + ".join(pair) for pair in pairs))
+    run.compare(patcher, *prompts, {"samples": start}, 3.0, 11, rows, [5], 0, vae)
+    noise = analytic.comfy.sample.prepare_noise(start, 11)
+    for (sampler, scheduler), found in zip(pairs, results, strict=True):
+        wanted = analytic.comfy.sample.sample(patcher, noise, 5, 3.0, sampler, scheduler, *prompts, start, disable_pbar=True, seed=11)
+        assert torch.equal(found, wanted), sampler
+
+
+def test_a_connected_sampler_has_the_error_of_its_row(node, analytic, build_node):
+    """The same sampler is judged the same, from the list or connected; one that adds noise goes to an end of its own, which is said."""
+    import comfy.samplers
+
+    def connected(sampler):
+        *_, table = node.execute(**inputs(analytic, sampler=sampler, samplers="euler + karras", steps="5", reference_steps=30)).args
+        row, found = table.splitlines()[-2:]
+        return re.search("error [0-9.]+", row).group(), found
+
+    error, found = connected(comfy.samplers.sampler_object("euler"))
+    assert error in found
+    own = build_node("DPMSolverSamplerAdvancedExt", algorithm="dpmsolver++", corrector="none", eta=0.5)
+    by_options = comfy.samplers.ksampler("euler", {"s_churn": 2.0})
+    for sampler in (comfy.samplers.sampler_object("euler_ancestral"), own, by_options):
+        found = connected(sampler)[1]
+        assert "error" not in found and "an end of its own" in found
+
+
+def test_nested_latents_are_refused(node, analytic):
+    """Video with sound, in one sentence, before the model is called."""
+    import comfy.nested_tensor
+
+    patcher = analytic.build("eps", nested=True)
+    latent = comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 3, 5, 7), torch.zeros(1, 8, 11)])
+    with pytest.raises(ValueError, match=r"^latent_image is a nest .*\.$"):
+        node.execute(**inputs(analytic, model=patcher, latent_image={"samples": latent}))
+    assert analytic.network(patcher).calls == []
+
+
 def test_model_calls_of_two_a_step(node, analytic):
     *_, table = node.execute(**inputs(analytic, samplers="dpmpp_sde_ext + karras, heun + karras", steps="5")).args
     assert table.count("9 calls") == 2
@@ -88,8 +136,6 @@ def test_cancel(node, analytic):
 
 def test_sheet(pack):
     """Every picture stands in the sheet as it is, beside its own row and column."""
-    import importlib
-
     run = importlib.import_module(f"{pack.module.__name__}.nodes.compare_run")
     sheet = importlib.import_module(f"{pack.module.__name__}.plots.compare").sheet
     shades = np.linspace(0.15, 0.9, 6)
@@ -97,7 +143,8 @@ def test_sheet(pack):
         run.Cell(f"{row} + s", steps, steps, 0.5, 0.1 * steps, np.full((200, 300, 3), shades[2 * i + j], np.float32))
         for i, row in enumerate("abc") for j, steps in enumerate((5, 9))
     ]  # fmt: skip
-    picture = sheet(cells, "cfg 7")
+    picture, bare = sheet(cells, "cfg 7", "how far from the end"), sheet(cells, "cfg 7")
+    assert np.array_equal(picture[: len(bare)], bare) and picture[len(bare) :].min() < 0.6, "the small line stands below all else"
     places = [np.argwhere(np.abs(picture[..., 0] - shade) < 0.004) for shade in shades]
     assert all(len(place) > 0.95 * 200 * 300 for place in places)
     middles = [place.mean(0) for place in places]
