@@ -38,7 +38,7 @@ async def answer(request):
         found = await asyncio.get_running_loop().run_in_executor(None, _planned, await request.read())
     except (NotAsked, RecursionError) as error:
         return refuse(str(error))
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         return refuse(str(error), 200)
     return web.json_response(found)
 
@@ -74,7 +74,7 @@ def announce(model_sampling, path, levels, tape, options, calls) -> None:
         token = remember(model_sampling)
         message = {"node": _executing(server), "plan": {**found, "source": "", "model": token}}
         server.send_sync(EVENT, message, server.client_id)
-    except (AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:
         log.debug("DPM-Solver (ext): the page was not told what ran: %s", error)
 
 

@@ -45,6 +45,7 @@ ADVANCED: dict[str, tuple[Any, Any]] = {
 }  # fmt: skip
 SAMPLERS = {"DPMSolverSamplerExt": SAMPLER, "DPMSolverSamplerAdvancedExt": ADVANCED}
 HOST = {"scheduler": ("normal", str), "steps": (20, int), "denoise": (1.0, float)}  # ComfyUI's BasicScheduler
+HOST_SAMPLER = {"sampler_name": ("euler", str)}  # its KSamplerSelect
 FILE = {"file": ("", str), "steps": (0, int)}
 
 _models: OrderedDict[str, Any] = OrderedDict()  # the model_samplings of the last runs, by their token
@@ -77,6 +78,13 @@ def preview(request: object) -> dict[str, object]:
     model that ran, "" for one that has not run yet, or null for none.
     ValueError, one sentence, for what cannot be planned; `NotAsked` for what no page of this pack asks.
     """
+    try:
+        return _preview(request)
+    except (ArithmeticError, AssertionError):  # coefficients that divide by 0 or overflow: from a request, or typed as manual_sigmas
+        raise ValueError("A number among these values is too large or too small to plan with; choose a more usual one.") from None
+
+
+def _preview(request: object) -> dict[str, object]:
     given = _dict(request, "the request", ("scheduler", "sampler", "model"))
     token = given.get("model")
     if token is not None and not isinstance(token, str):
@@ -93,7 +101,7 @@ def preview(request: object) -> dict[str, object]:
     if len(levels) - 1 > SLOW:
         raise ValueError(f"Runs of more than {SLOW} steps are not drawn before they ran.")
     if options is None:  # a sampler of the host: its schedule is known, its orders are not
-        found = outline_of_calls(path, levels[:-1], levels, None, str(given["sampler"]["sampler_name"]))
+        found = outline_of_calls(path, levels[:-1], levels, None, _widgets(given["sampler"], HOST_SAMPLER)["sampler_name"])
         return {**found, "notes": said, **known}
     if options.get("method") == "adaptive":
         low = next((s for s in reversed(levels[1:]) if s > 0), levels[-1])
@@ -116,7 +124,7 @@ def preview(request: object) -> dict[str, object]:
 
 def _levels(given: object, model_sampling) -> tuple[list[float], Path, str, list[str], dict[str, Any] | None]:
     """(sigmas, path, one line on them, sentences, options of the sampler that they bring along) of the widgets of a scheduler node."""
-    kind = given.get("node") if isinstance(given, dict) else None
+    kind = _kind(given, "scheduler")
     if kind == "BasicScheduler":
         return *_of_host(_widgets(given, HOST), model_sampling), None
     if kind == "DPMSolverLoadTunedExt":
@@ -134,7 +142,7 @@ def _of_file(w: dict[str, Any]) -> tuple[list[float], Path, str, list[str], dict
     from ..solvers.tune_file import load_tuned
     from ..solvers.tune_use import levels_of, range_of
     from . import ems_files
-    from .tune_load import _options as solver_options
+    from .tune_load import solver_options
 
     _bounded(w["steps"], 1.0)
     place = ems_files.TUNED.find(w["file"])
@@ -176,17 +184,25 @@ def _options(given: object) -> tuple[dict[str, Any] | None, list[str]]:
     """(options of `plan` or of the adaptive solver, None for a sampler of the host; sentences) of the widgets of a sampler node."""
     if given is None:
         return dict(PRESETS["auto"]), []
-    kind = given.get("node") if isinstance(given, dict) else None
+    kind = _kind(given, "sampler")
     if kind == "KSamplerSelect":
-        preset = LISTED.get(_widgets(given, {"sampler_name": ("euler", str)})["sampler_name"])
+        preset = LISTED.get(_widgets(given, HOST_SAMPLER)["sampler_name"])
         return (dict((PRESETS | FAMILY)[preset]) if preset else None), []
     if kind not in SAMPLERS:
-        raise NotAsked(f"sampler is of the node {str(kind)[:80]!r}; only those of this pack can be drawn before they ran.")
+        raise NotAsked(f"sampler is of the node {kind[:80]!r}; only those of this pack can be drawn before they ran.")
     w = _widgets(given, SAMPLERS[kind])
     preset = w.pop("preset", "custom")
     if preset != "custom":
         return dict((PRESETS | FAMILY)[preset]), []
     return settled(**w)
+
+
+def _kind(given: object, name: str) -> str:
+    """The id of the node whose widgets `given` are; "" where it says none."""
+    kind = given.get("node", "") if isinstance(given, dict) else ""
+    if not isinstance(kind, str):
+        raise NotAsked(f"{name} has a node that is no text; send its id.")
+    return kind
 
 
 def _dict(given: object, name: str, keys) -> dict[str, Any]:

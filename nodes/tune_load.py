@@ -45,7 +45,7 @@ def load(file: str, steps: int, sampler=None):
     return sigmas, how, note + summary(tuned, words, place.name)
 
 
-def _options(words: dict[str, str]) -> tuple[dict[str, object], bool]:
+def solver_options(words: dict[str, str]) -> tuple[dict[str, object], bool]:
     """(the options of our solver that a file names, whether it had statistics); no options for a sampler of others, or what cannot be."""
     try:
         found = json.loads(words.get("plan", "{}"))
@@ -70,7 +70,7 @@ def _options(words: dict[str, str]) -> tuple[dict[str, object], bool]:
 def _sampler(solver: str, words: dict[str, str], sampler, name: str):
     """(the SAMPLER for the steps, whether it is what they were tuned for): the connected one, or made from the file where that can be; with
     the statistics of the connected one where it needs some."""
-    options, needs = _options(words)
+    options, needs = solver_options(words)
 
     def same(how) -> bool:
         return code_of_sampler(how) == words.get("solver code")

@@ -66,6 +66,7 @@ def test_sampler_of_the_host(preview):
     assert len(calls) == 12 and {c["order"] for c in calls} == {None}
     found = preview({"sampler": {"node": "KSamplerSelect", "sampler_name": "dpmpp_3m_ext"}})
     assert found["top"] == 3
+    assert preview({"sampler": {"node": "KSamplerSelect"}})["calls"] == calls, "euler is its default"
 
 
 def test_schedule_of_the_host(preview, analytic):
@@ -94,11 +95,16 @@ IMPOSSIBLE = {  # what a user can type
     "a path": {"scheduler": {"node": "DPMSolverLoadTunedExt", "file": "../../../etc/passwd", "steps": 0}},
     "rising": {"scheduler": {"schedule": "manual", "manual_sigmas": "3, 1, 2"}},
     "singlestep with eta": {"sampler": {"node": ADVANCED, "method": "adaptive", "eta": 1.0}},
+    "division by zero": {"sampler": {"node": ADVANCED, "r1": 1e-300, "method": "singlestep_fixed", "order": 3}},
+    "infinite noise": {"sampler": {"node": ADVANCED, "s_noise": 1e308, "eta": 1.0}},
 }
 HOSTILE = {
     "no object": 7,
     "another key": {"file": "x"},
     "another node": {"sampler": {"node": "Evil"}},
+    "a node that is a list": {"sampler": {"node": []}},
+    "a node that is an object": {"sampler": {"node": {}}},
+    "a scheduler that is a list": {"scheduler": {"node": []}},
     "another widget": {"scheduler": {"node": SCHEDULER, "path": "/etc"}},
     "a list": {"scheduler": {"steps": [1] * 1000}},
     "NaN": {"scheduler": {"sigma_max": float("nan")}},
@@ -185,14 +191,17 @@ def test_an_adaptive_run_is_announced(pack, analytic, build_node, monkeypatch):
     assert [c["sigma"] for c in message["plan"]["calls"]] == pytest.approx(calls, rel=1e-6) and len(calls) > 15
 
 
-def test_a_plot_never_costs_a_picture(pack, analytic, build_node, monkeypatch):
-    """A server that cannot be told anything is no reason to stop."""
+@pytest.mark.parametrize("error", [RuntimeError, IndexError, ZeroDivisionError, AssertionError])
+def test_a_plot_never_costs_a_picture(pack, analytic, build_node, monkeypatch, caplog, error):
+    """A server that cannot be told anything, or a fault of our own on the way, is no reason to stop; the log has it for who looks."""
     page = part(pack, "page")
 
     def send(*message):
-        raise RuntimeError("closed")
+        raise error("closed")
 
     monkeypatch.setattr(page, "_server", lambda: SimpleNamespace(client_id="me", last_node_id="8", send_sync=send))
+    caplog.set_level("DEBUG", logger="dpm_solver_ext")
     patcher = analytic.build("eps")
     noise = analytic.noise_for(analytic.latent_shape(patcher))
     analytic.sample(patcher, build_node(SAMPLER), build_node(SCHEDULER, steps=4), noise, callback=lambda *step: None)
+    assert [(r.levelname, "closed" in r.getMessage()) for r in caplog.records if "was not told" in r.getMessage()] == [("DEBUG", True)]
