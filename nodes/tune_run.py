@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import comfy.samplers
 import torch
 
 from ..solvers.choices import PRESETS
-from ..solvers.keep import Keeper
+from ..solvers.keep import Keeper, words_of_levels
+from ..solvers.schedule import auto
 from ..solvers.tables import table
-from ..solvers.tune import ROUNDS, State, Tuned, lowest_budget, tune_schedule
+from ..solvers.tune import State, Tuned, tune_schedule
 from ..solvers.tune_file import BY_BUDGET, ENDED, STOPPED, save_state, save_tuned
-from ..solvers.tune_run import FEW
+from ..solvers.tune_run import calls_of
 from ..solvers.tune_so_far import so_far
+from ..solvers.tune_space import start_levels
 from ..solvers.tune_use import is_paid
 from . import adapter, ems_files
 from .ems_model import code_of, describe
@@ -25,8 +28,9 @@ from .schedules import of_model
 from .tune import MODES
 from .tune_choice import Choice, adds_noise, choices_of, name_of, sampler_code, without_noise
 from .tune_code import refuse_scheduled_hooks, thing_code
+from .tune_cost import calls_of_pairs, price
 from .tune_host import Guider, Host, check_foreign
-from .tune_store import held, save_stopped, words_of
+from .tune_store import held, nothing_better, save_stopped, words_of
 
 log = logging.getLogger("dpm_solver_ext")
 REFERENCE = 50  # steps of what is called converged; more where more are tuned
@@ -93,11 +97,6 @@ def tune(
     if not known:
         raise ValueError(f"steps is {steps}, for which no known schedule fits this model; choose another number.")
     held_out = held_out_of(seeds)
-
-    def cost(rounds: int) -> int:
-        tried = len(known) + (len(choices) - 1) * min(FEW, len(known))
-        return lowest_budget(seeds, held_out, tried, steps, fine, gains, len(choices), rounds)
-
     settings = describe(model, cfg) | {
         "noise": path.name, "sigma range": f"{low:.6g} to {top:.6g}", "sigma_min": f"{low:.9g}", "steps": str(steps), "tune": mode,
         "sampler": name_of(sampler) + (", without its noise" if adds_noise(sampler) else ""),
@@ -105,34 +104,26 @@ def tune(
         "prompts": f"{len(positives)} #{thing_code([*positives, negative])}", "solver options": sampler_code(choices),
     }  # fmt: skip
     file = ems_files.TUNED.place(name, code_of(settings))
-    old, part = held(file, settings)
+    fine_levels = auto(path, fine, top, low, clock)
+    levels = known | {"the reference": fine_levels}
+    old, part = held(file, settings, levels)
     if old is not None and is_paid(*old, budget):
         if old[0].solver not in choices:
             raise ValueError(f"file_name leads to {file.name}, which is for {old[0].solver:.80}; choose another name, or remove the file.")
         return old[0], choices, known, file, old[1], 0
-    if 0 < budget < cost(1):
-        raise ValueError(
-            f"budget is {budget}; {seeds} seeds at {steps} steps need {cost(1)} model calls at least, so set it to 0, or lower seeds."
-        )
-    total = budget or cost(ROUNDS)
-    state = part or State()
-    ems_files.check_writable(file)
-    log.info(
-        "DPM-Solver (ext): tuning %d steps of %s on %s: at most %s model calls of one picture, %s of them done before.",
-        steps, ", ".join(choices), settings["model"], f"{total:,}", f"{state.evaluations:,}",
-    )  # fmt: skip
+    state, kept_for = part or State(), settings | words_of_levels(levels)
     made, begun, ends = 0, dict(state.searches), [len(state.reference)]
     outcome: list[Tuned] = []
-    with (
-        Keeper(state if part else None, file, lambda content, path: save_state(content, path, settings)) as keep,
-        Pace(total, state.evaluations, "call", "tuning", show) as pace,
-    ):
+    calls: dict[str, int] = {}
+    paces: list[Pace] = []  # one, from when the model is loaded and what it will cost is known
+    with Keeper(state if part else None, file, lambda content, path: save_state(content, path, kept_for)) as keep, ExitStack() as stack:
 
         def report(state: State) -> None:
             before, ends[0] = ends[0], len(state.reference)
             keep.content = state if state.reference else None
             keep(now=ends[0] > before)  # after each batch of the reference: most of what there is to lose
-            pace(min(state.evaluations, total), lambda left: _progress(state, total, left))
+            (pace,) = paces
+            pace(min(state.evaluations, pace.total), lambda left: _progress(state, seeds, pace.total, left))
             management.throw_exception_if_processing_interrupted()
 
         def run(wrapped, x, sigmas_of_run, extra_args=None, callback=None, disable=None):
@@ -144,27 +135,58 @@ def tune(
             at = torch.tensor(top, dtype=torch.float32)
             start = guider.inner_model.model_sampling.noise_scaling(at, noise, torch.zeros_like(noise), True)
             solvers = {key: host.solver(choice.function, without_noise(choice)) for key, choice in choices.items()}
+            reference = host.solver(adapter.sample, dict(PRESETS["auto"]))
+            calls.update(calls_of_pairs(solvers, {k: start_levels(sigmas, path, top) for k, sigmas in known.items()}, start))
+
+            def check() -> None:
+                for key, choice in choices.items():
+                    if choice.function is not adapter.sample and not state.reference:
+                        host.begin([0])
+                        three = next(iter(known_schedules(sampling, 3).values()), None)
+                        if three is None:
+                            raise ValueError(f"sampler {key} cannot be checked, as no known schedule fits this model; connect one of ours.")
+                        check_foreign(key, host, choice, state, start[:1], three)
+
             try:
-                if not state.reference:
-                    for key, choice in choices.items():
-                        if choice.function is not adapter.sample:
-                            host.begin([0])
-                            three = next(iter(known_schedules(sampling, 3).values()), None)
-                            if three is None:
-                                raise ValueError(
-                                    f"sampler {key} cannot be checked, as no known schedule fits this model; connect one of ours."
-                                )
-                            check_foreign(key, host, choice, state, start[:1], three)
+                total = price(
+                    budget, seeds=seeds, held_out=held_out, solvers=len(solvers), known=len(known), steps=steps, calls=max(calls.values()),
+                    reference_calls=calls_of(start, reference, fine_levels), gains=gains,
+                )  # fmt: skip
+            except ValueError:
+                if max(calls.values()) > 2 * steps:
+                    check()  # one that chooses its own steps is told of that, not what it would cost
+                raise
+            ems_files.check_writable(file)
+            log.info(
+                "DPM-Solver (ext): tuning %d steps of %s on %s: at most %s model calls of one picture, %s of them done before.",
+                steps, ", ".join(choices), settings["model"], f"{total:,}", f"{state.evaluations:,}",
+            )  # fmt: skip
+            paces.append(stack.enter_context(Pace(total, state.evaluations, "call", "tuning", show)))
+            try:
+                check()
                 outcome.append(halving(
                     lambda batch: tune_schedule(
                         host.denoise, path, solvers, steps, x=start, sigma_max=top, sigma_min=low, time_map=clock, known=known,
-                        gains=gains, held_out=held_out, reference=host.solver(adapter.sample, dict(PRESETS["auto"])),
-                        reference_steps=fine, budget=budget or None, batch=batch, begin=host.begin, state=state, report=report,
+                        gains=gains, held_out=held_out, reference=reference, reference_steps=fine, budget=total, batch=batch,
+                        begin=host.begin, state=state, report=report,
                     ), min(seeds, batch_of(model, shape, x.device)), "tuning",
                 ))  # fmt: skip
                 return x
             finally:
                 made = host.made
+
+        def keep_best(cancelled: bool) -> None:
+            if not paces:
+                return
+            best = so_far(state, path, choices, known, sigma_max=top, sigma_min=low, samples=range(seeds - held_out))
+            if best is not None:
+                said = save_stopped(best, file, words_of(best, settings, budget, STOPPED, choices, known, state, calls), old)
+            elif cancelled:
+                said = nothing_better(file, old, bool(state.reference))
+            else:
+                return
+            log.info("DPM-Solver (ext): %s", said)
+            paces[0].say(said)
 
         guider = Guider(model)
         guider.inner_set_conds(
@@ -174,22 +196,23 @@ def tune(
         visited = torch.tensor(next(iter(known.values())), dtype=torch.float32)
         try:
             guider.sample(torch.zeros_like(empty), empty, comfy.samplers.KSAMPLER(run), visited, disable_pbar=True, seed=seed)
-        except BaseException:  # Cancel above all: the node returns nothing, so the best so far is a file
-            best = so_far(state, path, choices, known, sigma_max=top, sigma_min=low, samples=range(seeds - held_out))
-            if best is not None:
-                said = save_stopped(best, file, words_of(best, settings, budget, STOPPED, choices, known, state), old)
-                log.info("DPM-Solver (ext): %s", said)
-                pace.say(said)
+        except BaseException as error:  # Cancel above all: the node returns nothing, so the best so far is a file
+            try:
+                keep_best(isinstance(error, management.InterruptProcessingException))
+            except Exception as problem:  # the user must read of what ended the run, not of this
+                log.warning("DPM-Solver (ext): the best so far could not be saved: %s", problem)
             raise
         tuned = outcome[0]
         final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))  # of this run, or ended before
-        words = words_of(tuned, settings, budget, ENDED if final else BY_BUDGET, choices, known, state)
+        words = words_of(tuned, settings, budget, ENDED if final else BY_BUDGET, choices, known, state, calls)
         save_tuned(tuned, file, words)
         keep.finish(final)
-        pace.end(f"{state.evaluations:,} model calls, done")
+        paces[0].end(f"{state.evaluations:,} model calls, done")
     return tuned, choices, known, file, words, made
 
 
-def _progress(state: State, total: int, left: str) -> str:
-    error = f", error {state.best[0][1]:.3g} → {state.best[-1][1]:.3g}" if state.best else ""
-    return f"{min(state.evaluations, total):,} of at most {total:,} model calls, at most {left} left{error}"
+def _progress(state: State, seeds: int, total: int, left: str) -> str:
+    now = "painting the references" if len(state.reference) < seeds else "trying known schedules"
+    if state.best:
+        now = f"error {state.best[0][1]:.3g} → {state.best[-1][1]:.3g}"
+    return f"{min(state.evaluations, total):,} of at most {total:,} model calls, at most {left} left, {now}"

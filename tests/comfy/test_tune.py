@@ -1,5 +1,6 @@
 """Tuned steps in the real ComfyUI: found on analytic models whose exact end is known, kept in files, used to sample."""
 
+import dataclasses
 import json
 import logging
 from types import SimpleNamespace
@@ -766,6 +767,164 @@ def test_a_full_disk(analytic, tune, part, monkeypatch, said):
     for budget in (700, 8000):  # the lower one ends the search
         assert len(tune(analytic.build("eps", analytic.MIXTURE), budget=budget).sigmas) == 6
     assert len(said()) == 1 and "No space left" in said()[0]
+
+
+@pytest.mark.parametrize("name, per_step", [("heun", 2), ("dpmpp_2m", 1)])
+def test_what_is_told_is_what_may_be_spent(analytic, tune, part, monkeypatch, caplog, name, per_step):
+    """With budget 0 the log tells the very total that the library would take for itself, and hands it over; one below the least is refused
+    with the least that the library asks for, before any model call. A sampler with two calls a step costs what it costs."""
+    node, library = part("nodes.tune_run"), part("solvers.tune")
+    real, prices, asked = library.lowest_budget, [], []
+    monkeypatch.setattr(library, "lowest_budget", lambda *costs: prices.append((costs, real(*costs))) or prices[-1][1])
+
+    class Seen(Exception):
+        pass
+
+    def priced(*args, **options):
+        asked.append(options["budget"])
+        library.tune_schedule(*args, **options | {"budget": None, "report": stop})
+
+    def stop(state):
+        raise Seen
+
+    monkeypatch.setattr(node, "tune_schedule", priced)
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    for mode in part("nodes.tune").MODES:
+        patcher, widgets = analytic.build("eps", analytic.MIXTURE), {"sampler": name, "steps": 4, "seeds": 7, "tune": mode}
+        del prices[:]
+        with pytest.raises(Seen):
+            tune(patcher, budget=0, **widgets)
+        (costs, least), (_, total) = prices
+        assert costs[3] == 4 * per_step - (per_step > 1) and total > least  # the last step ends at 0, which takes one call
+        assert asked[-1] == total and f"at most {total:,} model calls" in caplog.text
+        before = len(analytic.network(patcher).calls)
+        with pytest.raises(
+            ValueError, match=rf"^budget is {least - 1}; 7 seeds at 4 steps need {least} model calls at least, so raise it to that[^\n]*$"
+        ):
+            tune(patcher, budget=least - 1, **widgets)
+        assert len(analytic.network(patcher).calls) == before
+        with pytest.raises(Seen):
+            tune(patcher, budget=least, **widgets)
+        assert asked[-1] == least
+
+
+def test_a_sampler_without_end(analytic, tune, folder):
+    """A sampler that would call for ever is refused before the model is called."""
+    import comfy.samplers
+
+    def sample_for_ever(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        while True:
+            x = model(x, sigmas[:1], **(extra_args or {}))
+
+    patcher = analytic.build("eps")
+    with pytest.raises(ValueError, match=r"^sampler for_ever makes more than 165 model calls in 5 steps; connect [^\n]*$"):
+        tune(patcher, sampler=comfy.samplers.KSAMPLER(sample_for_ever))
+    assert not analytic.network(patcher).calls and not folder.exists()
+
+
+@pytest.mark.parametrize("what", ["a known schedule", "the reference", "rounding"])
+def test_a_part_of_other_levels(analytic, tune, interrupt, folder, part, monkeypatch, said, what):
+    """Errors and steps that were found at other noise levels than those of now are not taken up, whatever made them others: one warning,
+    and the outcome is that of a tuning that begins there. Rounding makes no others."""
+    import comfy.model_management as management
+
+    run, patcher = part("nodes.tune_run"), analytic.build("eps", analytic.MIXTURE)
+    interrupt(500)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(patcher)
+    (kept,) = folder.glob("*.part")
+    names = {p.name for p in folder.iterdir()}
+    if what == "the reference":
+        monkeypatch.setattr(run, "REFERENCE", 21)
+    else:
+        real, factor = run.known_schedules, 1.02 if what == "a known schedule" else 1 + 1e-7
+
+        def moved(sampling, steps):
+            found = real(sampling, steps)
+            return found | {"karras": [s * factor if i == 2 else s for i, s in enumerate(found["karras"])]}
+
+        monkeypatch.setattr(run, "known_schedules", moved)
+    seen = interrupt(None)
+    del seen[:]
+    got = tune(patcher)
+    again = what == "rounding"
+    assert (seen[0][0] > 500) == again and len(said()) == (not again) and all(kept.name in words for words in said())
+    # the outcome is under the same name, and is what an untouched folder would have got
+    assert {p.name for p in folder.iterdir() if p.suffix == ".json"} <= names
+    if not again:
+        for file in folder.iterdir():
+            file.unlink()
+        assert torch.equal(tune(patcher).sigmas, got.sigmas)
+
+
+def test_cancel_before_anything_was_found(analytic, tune, interrupt, folder, part, monkeypatch, caplog):
+    """The node and the log say that there is no file, or that an old one is as it was, and whether anything is kept; what stage it was in
+    was told before. An error is no Cancel and says itself what it is."""
+    import comfy.model_management as management
+
+    pace = part("nodes.long_run").Pace
+    real = pace.__call__
+    monkeypatch.setattr(pace, "__call__", lambda self, done, text: (self.say(text("1:00")), real(self, done, text)))
+    shown, patcher = [], analytic.build("eps", analytic.MIXTURE)
+    monkeypatch.setattr(part("nodes.tune"), "_show", lambda node: shown.append)
+    caplog.set_level(logging.INFO, logger="dpm_solver_ext")
+    none = "tuning stopped; nothing better than the known schedules was found yet, so there is no file to load; the same settings "
+    for at, stage, last in (
+        (60, "painting the references", none + "begin anew."),
+        (200, "trying known schedules", none + "go on from here."),
+    ):
+        interrupt(at)
+        with pytest.raises(management.InterruptProcessingException):
+            tune(patcher)
+        assert shown[-2].endswith(f"at most 1:00 left, {stage}") and shown[-1] == last and caplog.messages[-1].endswith(last)
+        assert not list(folder.glob("*.json"))
+    interrupt(None)
+    tune(patcher, budget=700)
+    assert "error " in shown[-2] and " → " in shown[-2]
+    (file,) = folder.glob("*.json")
+    file.with_name(file.name + ".part").unlink()
+    interrupt(200)
+    with pytest.raises(management.InterruptProcessingException):
+        tune(patcher)
+    assert shown[-1] == f"tuning stopped; {file.name} is as it was before; the same settings go on from here."
+    interrupt(None)
+    with pytest.raises(ValueError, match="adds noise"):
+        tune(patcher, sampler="euler_ancestral")
+    assert not shown[-1].startswith("tuning stopped; nothing") and shown[-1].count("as it was before") == 1
+
+
+def test_an_error_on_the_way_out(analytic, tune, interrupt, folder, part, monkeypatch, said):
+    """Cancel stays Cancel, whatever goes wrong where the best so far is looked for; the part is kept, and the log says what went wrong."""
+    import comfy.model_management as management
+
+    def broken(*args, **options):
+        raise KeyError("spoilt")
+
+    for name in ("so_far", "words_of"):
+        interrupt(500)
+        with monkeypatch.context() as patch, pytest.raises(management.InterruptProcessingException):
+            patch.setattr(part("nodes.tune_run"), name, broken)
+            tune(analytic.build("eps", analytic.MIXTURE), file_name=name)
+        assert "the best so far could not be saved: 'spoilt'" in said()[-1] and list(folder.glob(f"{name}*.part"))
+
+
+def test_calls_of_uneven_pairs(analytic, tune, folder, part):
+    """Where the outcome makes more or fewer model calls a picture than the pair that it is held against, the file says how many each."""
+    store = part("nodes.tune_store")
+    tune(analytic.build("eps"), sampler="heun", tune="schedule and gains", steps=4, seeds=6, budget=2000, size=(4, 4))
+    (file,) = folder.glob("*.json")
+    tuned, words = part("solvers.tune_file").load_tuned(file)
+    assert tuned.solver == "heun" and "calls a picture" not in words  # both are heun's
+    choice, state = part("nodes.tune_choice").choices_of(analytic.sampler("heun"), "schedule"), part("solvers.tune").State()
+    choices, calls = choice | {"ddim (ext)": choice["heun"]}, {"heun + beta": 7, "heun + karras": 7, "ddim (ext) + beta": 4}
+    state.errors = {f"{pair} | 0": 1.0 for pair in calls}
+    for solver, known, told in (
+        ("heun", "ddim (ext) + beta", "7 with heun, 4 with ddim (ext) + beta"), ("heun", "heun + karras", None),
+        ("ddim (ext)", "heun + karras", "4 with ddim (ext), 7 with heun + karras"), ("ddim (ext)", "ddim (ext) + beta", None),
+    ):  # fmt: skip
+        outcome = dataclasses.replace(tuned, solver=solver, known=known)
+        words = store.words_of(outcome, {}, 0, "ended", choices, ["beta", "karras"], state, calls)
+        assert words.get("calls a picture") == told
 
 
 def test_no_schedule_to_check_with(analytic, tune, part, monkeypatch):
