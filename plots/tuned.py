@@ -28,9 +28,9 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     errors = {name: tuned.error(name) for name in tuned.held_out}
     count, steps = len(next(iter(tuned.held_out.values()))), len(tuned.sigmas) - 1
     known, gained = errors[tuned.known], 100 * (1 - errors["tuned"] / max(errors[tuned.known], 1e-12))
-    what = " and gains" if tuned.gains else ""
+    what = " and gains" if any(abs(gain - 1) >= 0.0005 for gain in tuned.gains) else ""
     title = (
-        f"{tuned.solver} with tuned steps{what}, {steps} of them: {gained:.0f} % less error than the best known pair tried, {tuned.known}"
+        f"{tuned.solver} with {steps} tuned steps{what}: {gained:.0f} % less error than the best known pair tried, {tuned.known}"
     )
     if not tuned.improved:
         title = f"{tuned.known}, {steps} steps: nothing better was found, so this best of the known pairs tried is returned"

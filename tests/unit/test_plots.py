@@ -61,7 +61,7 @@ def test_the_tuned_steps_are_where_they_are():
 def test_words_are_broken_into_lines():
     """Lines are no wider than asked, lose no word, and end in … where there are too many; a word without spaces is broken inside."""
     sheet = Sheet((900, 100), 900)
-    words = "auto (ext) with tuned steps and gains, 5 of them: 10 % less error than the best known pair tried, dpmpp_2m_ext + sgm_uniform"
+    words = "auto (ext) with 5 tuned steps and gains: 10 % less error than the best known pair tried, dpmpp_2m_ext + sgm_uniform"
     lines = sheet.wrapped(words, 17, 400, 9)
     assert " ".join(lines) == words and len(lines) > 1 and all(len(line) < 70 for line in lines)
     assert sheet.wrapped("short", 17, 400, 1) == ["short"]
@@ -76,11 +76,11 @@ def test_what_the_summary_claims():
     tuned, _ = outcome()
     words = {"search": ENDED, "compared": "2 pairs of 2m with auto, even"}
     title, *lines = summary(tuned, words, "a.json").splitlines()
-    assert title == "2m with tuned steps, 5 of them: 14 % less error than the best known pair tried, 2m + auto"
+    assert title == "2m with 5 tuned steps: 14 % less error than the best known pair tried, 2m + auto"
     assert "- compared with: 2 pairs of 2m with auto, even; no others" in lines and "has not seen, 1 of which" in lines[1]
     assert not any("compared" in line for line in summary(tuned, {}, "a.json").splitlines())
     title, *lines = summary(tuned, words | {"search": STOPPED}, "a.json").splitlines()
-    assert title.startswith("Stopped early: 2m with tuned steps") and "on others it was not checked" in lines[1]
+    assert title.startswith("Stopped early: 2m with 5 tuned steps") and "on others it was not checked" in lines[1]
     same = dataclasses.replace(tuned, improved=False, held_out={"tuned": [0.1], "2m + auto": [0.1]})
     title = summary(same, words | {"search": BY_BUDGET}, "a.json").splitlines()[0]
     assert (
