@@ -96,7 +96,7 @@ IMPOSSIBLE = {  # what a user can type
     "rising": {"scheduler": {"schedule": "manual", "manual_sigmas": "3, 1, 2"}},
     "singlestep with eta": {"sampler": {"node": ADVANCED, "method": "adaptive", "eta": 1.0}},
     "division by zero": {"sampler": {"node": ADVANCED, "r1": 1e-300, "method": "singlestep_fixed", "order": 3}},
-    "infinite noise": {"sampler": {"node": ADVANCED, "s_noise": 1e308, "eta": 1.0}},
+    "infinite noise": {"sampler": {"node": ADVANCED, "algorithm": "dpmsolver++", "corrector": "none", "s_noise": 1e308, "eta": 1.0}},
 }
 HOSTILE = {
     "no object": 7,
