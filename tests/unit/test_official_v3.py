@@ -167,7 +167,8 @@ def test_signatures():
     ):
         np.testing.assert_array_equal(got[0], want)
         np.testing.assert_array_equal(got[1], states)
-    np.testing.assert_array_equal(solver.sample(gaussian_fn, x, *rest), want)
+    # a run whose states are asked for cannot join a correction with the step after it: the same but for rounding
+    np.testing.assert_allclose(solver.sample(gaussian_fn, x, *rest), want, rtol=1e-14)
     np.testing.assert_array_equal(solver.sample(x, gaussian_fn, *rest, True), solver.sample(x, gaussian_fn, *rest, half=True))
     for bad in ((x, gaussian_fn, *rest, False, True, 1), (gaussian_fn, x, *rest, True, False)):
         with pytest.raises(ValueError, match="1 values too many by position"):
