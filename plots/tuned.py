@@ -29,9 +29,7 @@ def summary(tuned: Tuned, words: dict[str, str], file: str, made: int | None = N
     count, steps = len(next(iter(tuned.held_out.values()))), len(tuned.sigmas) - 1
     known, gained = errors[tuned.known], 100 * (1 - errors["tuned"] / max(errors[tuned.known], 1e-12))
     what = " and gains" if any(abs(gain - 1) >= 0.0005 for gain in tuned.gains) else ""
-    title = (
-        f"{tuned.solver} with {steps} tuned steps{what}: {gained:.0f} % less error than the best known pair tried, {tuned.known}"
-    )
+    title = f"{tuned.solver} with {steps} tuned steps{what}: {gained:.0f} % less error than the best known pair tried, {tuned.known}"
     if not tuned.improved:
         title = f"{tuned.known}, {steps} steps: nothing better was found, so this best of the known pairs tried is returned"
         title += "; a higher budget may find it" if words.get("search") == BY_BUDGET else ""
