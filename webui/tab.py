@@ -11,13 +11,15 @@ from .lists import MODES, SAMPLERS, SHAPES
 from .options import NO_FILE
 
 TITLE = "DPM-Solver (ext)"
+# gradio fades what an event will change while it waits for it, and a run is looked at again and again
+PLAIN = "<style>#dpm_solver_ext_status .pending, #dpm_solver_ext_report .pending { opacity: 1 !important }</style>"
 TOLD = "<p>The loaded checkpoint is measured as you paint with it: with these prompts, their LoRAs, this CFG and size.</p>"
 
 
 def make_tab() -> tuple[Any, str, str]:
     """What the host's on_ui_tabs wants: (Blocks, title, id)."""
     with gr.Blocks(analytics_enabled=False) as tab:
-        gr.HTML(TOLD)
+        gr.HTML(PLAIN + TOLD)
         with gr.Row():
             with gr.Column(scale=2):
                 use = _use()

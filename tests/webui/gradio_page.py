@@ -137,6 +137,9 @@ def tab(models):
         "ids": [c["props"].get("elem_id") for c in inputs],
         "kept": [c.label for c in demo.blocks.values() if getattr(c, "label", None) and not getattr(c, "do_not_save_to_config", False)],
         "buttons": [c["props"]["value"] for c in config["components"] if c["type"] == "button"],
+        "styles": [
+            c["props"]["value"] for c in config["components"] if c["type"] == "html" and "<style>" in (c["props"].get("value") or "")
+        ],
     }
     fns = demo.fns.values() if isinstance(demo.fns, dict) else demo.fns
     out["generators"] = [f.fn.__name__ for f in fns if f is not None and inspect.isgeneratorfunction(f.fn)]

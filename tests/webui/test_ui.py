@@ -117,6 +117,8 @@ def test_a_run_is_followed_in_the_page(page):
     """In a running server of this gradio: looks at the run while it goes on, then its end; with the values that the page has at first."""
     looks, second = page["tab"]["looks"]
     assert page["tab"]["generators"] == [], "gradio 3 never ends those of a page that was closed, and Reload UI would hang"
+    (style,) = page["tab"]["styles"]
+    assert all(f"#dpm_solver_ext_{name} .pending" in style for name in ("status", "report")), "or the gradios fade it between two looks"
     assert page["tab"]["told"] == ["calibration"], "a second press begins no second run"
     assert len(looks) >= 3 and set(looks[:-1]) == {"<p>calibration: 5 of 9 model calls</p>"} and looks[-1] == "<p>done as told</p>"
     assert all(look.startswith("<p>This calibration was not started: one runs at a time") for look in second)
