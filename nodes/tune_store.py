@@ -63,11 +63,10 @@ def words_of(
     pairs = [(s, k) for s in choices for k in known if f"{s} + {k}" in tried]
     samplers, schedules = (", ".join(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     own = max(n for pair, n in calls.items() if pair.partition(" + ")[0] == tuned.solver)
-    uneven = own != calls[tuned.known]
+    cost = f" ({tuned.solver} makes {own} model calls a picture, {tuned.known} {calls[tuned.known]})" if own != calls[tuned.known] else ""
     return settings | {
         "budget": str(budget), "search": search,
-        "compared": f"{len(pairs)} pairs of {samplers} with {schedules}",
-        **({"calls a picture": f"{own} with {tuned.solver}, {calls[tuned.known]} with {tuned.known}"} if uneven else {}),
+        "compared": f"{len(pairs)} pairs of {samplers} with {schedules}{cost}",
         "plan": json.dumps(choice.plain),
         "solver code": code_of_sampler(comfy.samplers.KSAMPLER(choice.function, choice.options)),
     }  # fmt: skip

@@ -249,7 +249,7 @@ def test_cancel_keeps_the_best(analytic, pack, tune, interrupt, folder, part, ca
     assert last.endswith(shown[-1])  # on the node too
     load, how = pack.nodes["DPMSolverLoadTunedExt"].execute, analytic.sampler("dpmpp_2m")
     sigmas, sampler, text = load(file=file.name, steps=0, sampler=how).args
-    assert text.startswith("Stopped early: dpmpp_2m with tuned steps") and "pictures that the search was made on" in text
+    assert text.startswith("Stopped early: dpmpp_2m with ") and "pictures that the search was made on" in text
     content = json.loads(file.read_text())
     known = part("nodes.tune_run").known_schedules(patcher.get_model_object("model_sampling"), 5)
     best = torch.tensor(known[content["known"].removeprefix("dpmpp_2m + ")])
@@ -909,22 +909,26 @@ def test_an_error_on_the_way_out(analytic, tune, interrupt, folder, part, monkey
 
 
 def test_calls_of_uneven_pairs(analytic, tune, folder, part):
-    """Where the outcome makes more or fewer model calls a picture than the pair that it is held against, the file says how many each."""
+    """Where the outcome makes more or fewer model calls a picture than the pair that it is held against, the file and
+    the info say how many each."""
     store = part("nodes.tune_store")
     tune(analytic.build("eps"), sampler="heun", tune="schedule and gains", steps=4, seeds=6, budget=2000, size=(4, 4))
     (file,) = folder.glob("*.json")
     tuned, words = part("solvers.tune_file").load_tuned(file)
-    assert tuned.solver == "heun" and "calls a picture" not in words  # both are heun's
+    assert tuned.solver == "heun" and "model calls a picture" not in words["compared"]  # both are heun's
     choice, state = part("nodes.tune_choice").choices_of(analytic.sampler("heun"), "schedule"), part("solvers.tune").State()
     choices, calls = choice | {"ddim (ext)": choice["heun"]}, {"heun + beta": 7, "heun + karras": 7, "ddim (ext) + beta": 4}
     state.errors = {f"{pair} | 0": 1.0 for pair in calls}
     for solver, known, told in (
-        ("heun", "ddim (ext) + beta", "7 with heun, 4 with ddim (ext) + beta"), ("heun", "heun + karras", None),
-        ("ddim (ext)", "heun + karras", "4 with ddim (ext), 7 with heun + karras"), ("ddim (ext)", "ddim (ext) + beta", None),
+        ("heun", "ddim (ext) + beta", " (heun makes 7 model calls a picture, ddim (ext) + beta 4)"),
+        ("heun", "heun + karras", ""),
+        ("ddim (ext)", "heun + karras", " (ddim (ext) makes 4 model calls a picture, heun + karras 7)"),
+        ("ddim (ext)", "ddim (ext) + beta", ""),
     ):  # fmt: skip
-        outcome = dataclasses.replace(tuned, solver=solver, known=known)
+        outcome = dataclasses.replace(tuned, solver=solver, known=known, held_out={"tuned": [1.0], known: [2.0]}, improved=True)
         words = store.words_of(outcome, {}, 0, "ended", choices, ["beta", "karras"], state, calls)
-        assert words.get("calls a picture") == told
+        assert words["compared"] == f"3 pairs of heun, ddim (ext) with beta, karras{told}"
+        assert f"karras{told}; no others" in part("plots.tuned").summary(outcome, words, file.name)
 
 
 def test_no_schedule_to_check_with(analytic, tune, part, monkeypatch):
