@@ -395,8 +395,8 @@ def checkpoint_tuned() -> Canvas:
     canvas = Canvas("dpm_tuned")
     note = (
         "Choose your checkpoint. **Tune Schedule** finds the best 6 steps for it, this prompt and CFG, saves them under "
-        "`models/dpm_tuned`, and costs nothing the next time. The first time costs as much as 300 to 560 pictures of 20 steps; Cancel, and the next run "
-        "goes on."
+        "`models/dpm_tuned`, and costs nothing the next time. The first time costs as much as 300 to 560 pictures of 20 steps; Cancel, "
+        "and the next run goes on."
     )
     base = checkpoint_base(canvas, note)
     sampled = tuned(canvas, 760, base, 6, 7.0)
