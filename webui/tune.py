@@ -74,7 +74,9 @@ def tune(
     when the run is interrupted or fails; then the file is the best so far, or None."""
     import torch
 
-    from ..solvers.keep import Keeper
+    from ..solvers.hosting import log
+    from ..solvers.keep import Keeper, words_of_levels
+    from ..solvers.schedule import auto
     from ..solvers.tune import ROUNDS, State, tune_schedule
     from ..solvers.tune_file import BY_BUDGET, ENDED, STOPPED, save_state, save_tuned
     from ..solvers.tune_run import FEW, lowest_budget
@@ -103,20 +105,21 @@ def tune(
             settings["statistics"] = named(file)
         known = known_schedules(model, steps)
         place = TUNED.place_in(top(TUNED), name, code_of(settings, {k: plain(v) for k, v in solvers.items()}))
-        before, state = _held(place, settings)
+        levels = known | {"the reference": auto(model.path, fine, model.top, model.low, model.clock)}
+        before, state = _held(place, settings, levels)
         if before is not None and is_paid(*before, budget):
             return place, f"0 model calls: {place.name} has the outcome.{note}"
         calls = steps * max(BY_NAME[key].calls for key in solvers)
         tried = len(known) + (len(solvers) - 1) * min(FEW, len(known))
         total = budget or lowest_budget(seeds, held_out, tried, calls, fine, gains, len(solvers), ROUNDS)
-        state = state or State()
+        state, kept_for = state or State(), settings | words_of_levels(levels)
         check_writable(place)
         told["kept"] = place.name
         watch.begin(state.evaluations)
         begun = dict(state.searches)
         noise = [torch.randn(model.shape, generator=torch.Generator().manual_seed(seed + i)) for i in range(seeds)]
         start = model.top * torch.stack(noise).to(model.device)
-        with Keeper(state, place, lambda content, path: save_state(content, path, settings)) as keep:
+        with Keeper(state, place, lambda content, path: save_state(content, path, kept_for)) as keep:
 
             def report(state: State) -> None:
                 keep()
@@ -126,7 +129,7 @@ def tune(
             def once(batch: int) -> Any:
                 return tune_schedule(
                     model, model.path, solvers, steps, x=start, sigma_max=model.top, sigma_min=model.low, time_map=model.clock, known=known,
-                    gains=gains, held_out=held_out, reference_steps=fine, budget=budget or None, batch=batch, begin=model.begin,
+                    gains=gains, held_out=held_out, reference_steps=fine, budget=total, batch=batch, begin=model.begin,
                     state=state, report=report,
                 )  # fmt: skip
 
@@ -138,10 +141,14 @@ def tune(
             try:
                 tuned = halving(once, min(seeds, use.batch))
             except BaseException:  # Stop and the host's Interrupt above all: the best so far is a file
-                best = so_far(state, model.path, solvers, known, sigma_max=model.top, sigma_min=model.low, samples=range(seeds - held_out))
-                if best is not None and (before is None or before[1].get("search") == STOPPED and best.error() < before[0].error()):
-                    write(best, STOPPED)
-                    told["best"] = place.name
+                ends = {"sigma_max": model.top, "sigma_min": model.low}
+                try:
+                    best = so_far(state, model.path, solvers, known, **ends, samples=range(seeds - held_out))
+                    if best is not None and (before is None or before[1].get("search") == STOPPED and best.error() < before[0].error()):
+                        write(best, STOPPED)
+                        told["best"] = place.name
+                except Exception:  # what stopped it is what the user must read of
+                    log.exception("DPM-Solver (ext): the best so far of %s could not be kept.", place.name)
                 raise
             final = all(search[1] for key, search in state.searches.items() if search is not begun.get(key))
             write(tuned, ENDED if final else BY_BUDGET)
@@ -156,9 +163,11 @@ def tune(
     return done[0].name, done[1]
 
 
-def _held(place: Path, settings: Mapping[str, str]) -> tuple[Any, Any]:
-    """((Tuned, its words) or None, State or None) of this tuning; what cannot be read is said, and not used."""
+def _held(place: Path, settings: Mapping[str, str], levels: Mapping[str, Any]) -> tuple[Any, Any]:
+    """((Tuned, its words) or None, State or None) of this tuning; what cannot be read, or was measured at other levels, is said and not
+    used."""
     from ..solvers.hosting import log
+    from ..solvers.keep import same_start
     from ..solvers.tune_file import load_state, load_tuned
 
     found: list[Any] = [None, None]
@@ -174,4 +183,8 @@ def _held(place: Path, settings: Mapping[str, str]) -> tuple[Any, Any]:
         if other is not None:
             made = found[i][1].get(other, "unknown")
             raise BadOption(f"{NAME} leads to {path.name}, which was made for {other} {made:.200}; choose another name, or delete it.")
+    if found[1] is not None and not same_start(found[1][1], levels):  # the host or this extension came to make them otherwise
+        why = "the known schedules were others when it was begun."
+        log.warning("DPM-Solver (ext): %s is not used and will be replaced: %s", part_of(place).name, why)
+        found[1] = None
     return found[0], None if found[1] is None else found[1][0]

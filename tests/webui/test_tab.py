@@ -401,6 +401,51 @@ def test_tuning_again_costs_nothing_and_a_stopped_one_goes_on(ready, steps):
     assert files.tuned(ended.outcome[0])[0].error() <= 1.02 * files.tuned(steps[0])[0].error()
 
 
+def stopped_at(ready, monkeypatch, call, name):
+    """A tuning that Stop ends at a model call."""
+    watches, measure = [], part("measure")
+    begin = measure.Watch.begin
+    monkeypatch.setattr(measure.Watch, "begin", lambda self, done: (watches.append(self), begin(self, done))[1])
+    ready.calls, ready.on_call = 0, lambda denoiser: watches[0].stop.set() if ready.calls == call else None
+    watch = tuned(name=name)
+    ready.on_call = lambda denoiser: None
+    monkeypatch.setattr(measure.Watch, "begin", begin)
+    return watch
+
+
+def test_what_was_measured_at_other_levels_is_not_used(ready, monkeypatch, caplog):
+    """A part file of known schedules that the host has come to make otherwise: one warning, and all is measured anew."""
+    stopped = stopped_at(ready, monkeypatch, 150, "moved")
+    assert "go on from there" in stopped.outcome[1]
+    tune = part("tune")
+    before = tune.known_schedules
+    monkeypatch.setattr(tune, "known_schedules", lambda *args: {k: [v[0], v[1] * 1.01, *v[2:]] for k, v in before(*args).items()})
+    ready.calls, anew = 0, tuned(name="moved")
+    assert anew.error is None and "known schedules were others" in caplog.text
+    assert f"{part('files').tuned(anew.outcome[0])[0].evaluations:,} model calls" in anew.outcome[1]
+
+
+def test_stop_stays_stop_where_the_best_so_far_fails(ready, monkeypatch, caplog):
+    from dpm_solver_ext.solvers import tune_so_far
+
+    monkeypatch.setattr(tune_so_far, "so_far", lambda *args, **options: 1 / 0)
+    stopped = stopped_at(ready, monkeypatch, 150, "odd")
+    assert stopped.error is None and stopped.outcome[1].startswith("Stopped") and "could not be kept" in caplog.text
+
+
+def test_no_more_is_spent_than_is_told(ready, monkeypatch):
+    """The number of model calls on the page is the budget of the tuning, for samplers with two calls a step too."""
+    from dpm_solver_ext.solvers import tune as library
+
+    asked, told, measure = [], [], part("measure")
+    call = measure.Watch.__call__
+    monkeypatch.setattr(measure.Watch, "__call__", lambda self, done, total, *rest: (told.append(total), call(self, done, total, *rest)))
+    whole = library.tune_schedule
+    monkeypatch.setattr(library, "tune_schedule", lambda *args, **options: (asked.append(options["budget"]), whole(*args, **options))[1])
+    outcome = tuned(sampler="DPM-Solver++ 2S (ext)", name="two", mode=0)
+    assert outcome.error is None and set(told) == set(asked) and len(set(asked)) == 1
+
+
 def test_an_answer_from_before_a_tuning_is_forgotten(ready, buttons):
     """The host keeps look-ups for ever: an API call with the new name, too early, would make it mean Automatic from then on."""
     sd, table = (sys.modules[f"modules.{name}"] for name in ("sd_samplers", "sd_schedulers"))
