@@ -56,37 +56,6 @@ def calibrate(analytic, pack, folder):
     return run
 
 
-@pytest.fixture
-def interrupt(host):
-    """interrupt(at): the host's own interruption, as a click on Cancel when the bar stands there; interrupt(None) never."""
-    import comfy.model_management as management
-    import comfy.utils
-
-    seen = []
-
-    def set_at(at):
-        def hook(value, total, preview, **_):
-            seen.append((value, total))
-            if at is not None and value >= at:
-                management.interrupt_current_processing(True)
-            management.throw_exception_if_processing_interrupted()
-
-        comfy.utils.set_progress_bar_global_hook(hook)
-        return seen
-
-    yield set_at
-    management.interrupt_current_processing(False)
-    comfy.utils.set_progress_bar_global_hook(None)
-
-
-@pytest.fixture
-def said(part, caplog, monkeypatch):
-    """Words of our warnings during the test, each told anew."""
-    monkeypatch.setattr(part("solvers.hosting"), "_told", set())
-    caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
-    return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
-
-
 @pytest.mark.parametrize("kind", ["eps", "v", "zsnr", "edm", "cosmos", "sd3", "flux", "wan", "v_edm"])
 def test_what_is_measured(analytic, calibrate, kind):
     """Gaussian data with standard deviation c has l = 1/(1 + c² e^{2λ}) whatever the model's parameterisation, path and number of axes

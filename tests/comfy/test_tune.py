@@ -54,37 +54,6 @@ def tune(analytic, pack, folder, part, monkeypatch):
     return run
 
 
-@pytest.fixture
-def interrupt(host):
-    """interrupt(at): the host's own interruption, as a click on Cancel when the bar stands there; interrupt(None) never."""
-    import comfy.model_management as management
-    import comfy.utils
-
-    seen = []
-
-    def set_at(at):
-        def hook(value, total, preview, **_):
-            seen.append((value, total))
-            if at is not None and value >= at:
-                management.interrupt_current_processing(True)
-            management.throw_exception_if_processing_interrupted()
-
-        comfy.utils.set_progress_bar_global_hook(hook)
-        return seen
-
-    yield set_at
-    management.interrupt_current_processing(False)
-    comfy.utils.set_progress_bar_global_hook(None)
-
-
-@pytest.fixture
-def said(part, caplog, monkeypatch):
-    """Words of our warnings during the test, each told anew."""
-    monkeypatch.setattr(part("solvers.hosting"), "_told", set())
-    caplog.set_level(logging.WARNING, logger="dpm_solver_ext")
-    return lambda: [r.getMessage() for r in caplog.records if r.name == "dpm_solver_ext" and r.levelno == logging.WARNING]
-
-
 def painted(analytic, patcher, how, sigmas, seed=100, cfg=1.0, batch=2, **more):
     """The rms error of a picture."""
     noise = analytic.noise_for(analytic.latent_shape(patcher, batch), seed)
