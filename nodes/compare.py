@@ -39,6 +39,10 @@ class DPMSolverCompareExt(io.ComfyNode):
                     "Turns the results into pictures. Without one they are shown in the colours of the host's quick preview.")),
                 io.Sampler.Input("sampler", optional=True, tooltip=(
                     "One more row: any sampler node, with the scheduler of the first row. For settings that the lists do not have.")),
+                io.Sigmas.Input("sigmas", optional=True, tooltip=(
+                    "Steps for that row in place of the first row's scheduler, as from Tune Schedule (ext) or Load Tuned Steps (ext), with "
+                    "their sampler on sampler (without one, the sampler of the first row). It has one picture, in the column of its number "
+                    "of steps; where steps lacks that number, all rows get it.")),
             ],
             outputs=[
                 io.Image.Output(display_name="grid", tooltip="All of it in one picture; connect to Preview Image or Save Image."),
@@ -49,14 +53,16 @@ class DPMSolverCompareExt(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, positive, negative, latent_image, cfg, seed, samplers, steps, reference_steps, vae=None, sampler=None
+        cls, model, positive, negative, latent_image, cfg, seed, samplers, steps, reference_steps, vae=None, sampler=None, sigmas=None
     ) -> io.NodeOutput:
         import torch
 
         from ..plots.compare import sheet
-        from .compare_run import REFERENCE, compare, counts_of, rows_of, table
+        from .compare_rows import REFERENCE, counts_of, rows_of
+        from .compare_run import compare, table
 
-        rows, counts = rows_of(samplers, sampler), counts_of(steps)
+        rows, counts = rows_of(samplers, sampler, sigmas), counts_of(steps)
+        counts += [count for count in rows[-1].counts(counts) if count not in counts]
         if reference_steps < 0:
             raise ValueError(f"reference_steps is {reference_steps}; type a number of steps, or 0 for no errors.")
         cells = compare(model, positive, negative, latent_image, cfg, seed, rows, counts, reference_steps, vae)

@@ -55,10 +55,7 @@ class Sheet:
         is more."""
 
         def fits(line: str) -> bool:
-            font = _font(size * ZOOM)
-            if isinstance(font, ImageFont.ImageFont):
-                return self.draw.textlength(_latin(line), font) <= width
-            return self.draw.textlength(line, font) <= width * ZOOM
+            return width_of(line, size) <= width
 
         lines, left = [], words.strip()
         while left:
@@ -103,6 +100,12 @@ def ticks(low: float, high: float) -> list[float]:
     size = 10.0 ** np.floor(np.log10(rough))
     step = next(size * k for k in (5, 2, 1) if size * k <= rough)
     return [round(float(k * step), 10) for k in range(int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9)) + 1)]
+
+
+def width_of(words: str, size: int) -> float:
+    """How wide `words` are in text of this size, in pixels of the result."""
+    font = _font(size * ZOOM)
+    return font.getlength(_latin(words)) if isinstance(font, ImageFont.ImageFont) else font.getlength(words) / ZOOM
 
 
 def shade(i: int, count: int) -> tuple[int, int, int]:

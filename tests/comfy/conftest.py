@@ -5,6 +5,7 @@ repository's root is therefore never put on sys.path, and nothing here is import
 """
 
 import asyncio
+import importlib
 import importlib.util
 import logging
 import sys
@@ -125,6 +126,12 @@ def pack(host):
     module = sys.modules[str(path).replace(".", "_x_")]
     ids = [key for key in host.nodes.NODE_CLASS_MAPPINGS if key not in host.node_ids]
     return SimpleNamespace(module=module, path=path, nodes={key: host.nodes.NODE_CLASS_MAPPINGS[key] for key in ids}, after=surface())
+
+
+@pytest.fixture
+def part(pack):
+    """part("nodes.tune_run") is that module of the pack, as the host loaded it."""
+    return lambda name: importlib.import_module(f"{pack.module.__name__}.{name}")
 
 
 @pytest.fixture

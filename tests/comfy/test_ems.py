@@ -27,14 +27,6 @@ def folder(pack, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def part(pack):
-    """part("nodes.ems_run") is that module of the pack, as the host loaded it."""
-    from importlib import import_module
-
-    return lambda name: import_module(f"{pack.module.__name__}.{name}")
-
-
-@pytest.fixture
 def calibrate(analytic, pack, folder):
     """calibrate(patcher, **widgets) runs the node; attributes of what it returns: ems, file, text, evaluations, sigmas (of the calls)."""
 
@@ -598,7 +590,7 @@ def test_half_of_the_time(analytic, part):
     adapter = part("nodes.adapter")
     for kind, sigma in (("eps", 1.616), ("sd3", 0.75), ("schnell", 0.5)):
         sampling = analytic.build(kind).get_model_object("model_sampling")
-        low, high = adapter._of_model({"corrector_range": "half"}, sampling)["corrector_range"]
+        low, high = adapter.of_model({"corrector_range": "half"}, sampling)["corrector_range"]
         assert low == 0 and high == pytest.approx(sigma, rel=0.01), kind
 
 

@@ -22,14 +22,6 @@ def folder(pack, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def part(pack):
-    """part("nodes.tune_run") is that module of the pack, as the host loaded it."""
-    from importlib import import_module
-
-    return lambda name: import_module(f"{pack.module.__name__}.{name}")
-
-
-@pytest.fixture
 def tune(analytic, pack, folder, part, monkeypatch):
     """tune(patcher, sampler, **widgets) runs the node; attributes of what it returns: sigmas, sampler, info, plot, text, calls (model calls
     of one picture)."""
