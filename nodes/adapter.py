@@ -1,7 +1,7 @@
 """From ComfyUI's sampler call (the k-diffusion convention) to a planned tape, or to the adaptive solver, and back."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ def time_map_of(model_sampling) -> TimeMap | None:
     return table_map(table.tolist(), log=path_of(model_sampling) is not FLOW)
 
 
-def _of_model(options: dict[str, Any], model_sampling, masked: bool = False) -> dict[str, Any]:
+def of_model(options: dict[str, Any], model_sampling, masked: bool = False) -> dict[str, Any]:
     """`options` for `plan`: "half" of the corrector's range ends where the model's time is one half (arXiv 2310.13268, appendix)."""
     options = dict(options)
     if masked and options.get("statistics") is not None:
@@ -42,21 +42,22 @@ def _of_model(options: dict[str, Any], model_sampling, masked: bool = False) -> 
     return options
 
 
-def _warn_foreign(statistics, guider) -> None:
-    """One warning where statistics were made for another model or another use of it than this run's."""
+def foreign(made: Mapping[str, str], guider, what: str, remedy: str) -> list[str]:
+    """One sentence, told in the log as well, where `what` was made for another model or another use of it than this run's; else none."""
     patcher = getattr(guider, "model_patcher", None)
-    if statistics is None or not statistics.metadata or patcher is None:
-        return
+    if not made or patcher is None:
+        return []
     from .ems_model import describe, differences, guidance_of
 
     try:
-        made, now = differences(statistics.metadata, describe(patcher, guidance_of(guider)))
+        was, now = differences(made, describe(patcher, guidance_of(guider)))
     except (AttributeError, TypeError, RuntimeError):  # a model of another kind must paint all the same
-        return
-    if made:
-        tell(
-            f"the statistics {statistics.label} were made for {made}, but this run has {now}; calibrate for this use, or expect less of it."
-        )
+        return []
+    if not was:
+        return []
+    sentence = f"{what} for {was}, but this run has {now}; {remedy}."
+    tell(sentence)
+    return [sentence]
 
 
 def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
@@ -75,7 +76,7 @@ def _warn_outside(model_sampling, path: Path, levels: Sequence[float]) -> None:
 @torch.no_grad()
 def sample(
     model, x, sigmas, extra_args=None, callback=None, disable=None, *, noise_sampler=None, thresholding="off", threshold_ratio=0.995,
-    threshold_max=1.0, **options,
+    threshold_max=1.0, said: Sequence[str] = (), **options,
 ):  # fmt: skip
     """Run one solver as a ComfyUI sampler function.
 
@@ -83,7 +84,8 @@ def sample(
     rises to encode an image. `options` are those of `solvers.presets.plan` (corrector_range: "full" or "half"), or with
     method "adaptive" of `solvers.adaptive`.
     `noise_sampler(sigma, sigma_next)`, as in k-diffusion, replaces our own noise, which is addressed by extra_args["seed"] and the
-    interval. `thresholding` clips predictions of pixels (`solvers.threshold`); where the mask keeps the picture it does not act.
+    interval. `thresholding` clips predictions of pixels (`solvers.threshold`); where the mask keeps the picture it does not act. `said`:
+    sentences on this run that the plot in the browser shows.
 
     Sigmas, the model's range and whether the latent is finite are read from the device before the first model call; the loop itself
     reads nothing back (but one number an attempt if adaptive). `callback` is called once a step as k-diffusion does. ValueError, one
@@ -104,13 +106,15 @@ def sample(
     project = _project(base, x, extra_args.get("denoise_mask"), thresholding, threshold_ratio, threshold_max)
     is_adaptive = options.get("method") == "adaptive"
     masked = extra_args.get("denoise_mask") is not None
-    tape = None if is_adaptive else planned(path, levels, _of_model(options, base.model_sampling, masked))
+    tape = None if is_adaptive else planned(path, levels, of_model(options, base.model_sampling, masked))
     if not bool(torch.isfinite(x).all()):
         raise ValueError(
             "latent_image or noise holds NaN or infinite values; check the node that made it (a VAE in fp16 is the usual one)."
         )
     _warn_outside(base.model_sampling, path, levels)
-    _warn_foreign(options.get("statistics"), model.inner_model)
+    if (statistics := options.get("statistics")) is not None:
+        made = f"the statistics {statistics.label} were made"
+        said = [*foreign(statistics.metadata, model.inner_model, made, "calibrate for this use, or expect less of it"), *said]
     batch = x.new_ones([x.shape[0]], dtype=torch.float32)
     called: list[float] = []
 
@@ -119,7 +123,7 @@ def sample(
         if callback is not None:
             from .page import announce
 
-            announce(base.model_sampling, path, levels, tape, options, called)
+            announce(base.model_sampling, path, levels, tape, options, called, said)
 
     def denoise(state, sigma):
         called.append(sigma)

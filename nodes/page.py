@@ -1,11 +1,18 @@
-"""The browser's side of the nodes: the route that the plot asks, and the message that tells it what ran."""
+"""The browser's side of the nodes: the routes that the page asks, and the messages that tell it what ran, or what a tuning has found."""
 
 import logging
 import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 LARGEST = 20_000  # bytes of a request: all widgets of two nodes are below 5000
 ROUTE, EVENT = "/dpm_solver_ext/plan", "dpm_solver_ext.plan"
+PRESETS = "/dpm_solver_ext/presets"
+PAUSE = 0.5  # seconds between two messages of one tuning: more than that nobody sees
 log = logging.getLogger("dpm_solver_ext")
+# (sigmas, options of `plan` or None for a sampler that is not ours, the sampler's name, one line on them)
+Found = tuple[Sequence[float], dict[str, Any] | None, str, str]
 
 
 def _server():
@@ -14,10 +21,20 @@ def _server():
 
 
 def register() -> None:
-    """Add the route, once, while the host collects its own."""
+    """Add the routes, once, while the host collects its own."""
     server = _server()
     if server is not None and not any(getattr(route, "path", "") == ROUTE for route in server.routes):
         server.routes.post(ROUTE)(answer)
+        server.routes.get(PRESETS)(presets)
+
+
+async def presets(request):
+    """JSON of `presets.table`."""
+    from aiohttp import web
+
+    from .presets import table
+
+    return web.json_response(table())
 
 
 async def answer(request):
@@ -55,27 +72,64 @@ def _planned(body: bytes):
     return preview(asked)
 
 
-def announce(model_sampling, path, levels, tape, options, calls) -> None:
-    """Tell the browser that queued the run what ran: the outline of its tape, or of the model `calls` (sigmas) of an adaptive run. Nobody
-    listens where a script runs ComfyUI: then this costs nothing. A plot must never cost a picture: what fails here is logged."""
+def announce(model_sampling, path, levels, tape, options, calls, notes: Sequence[str] = (), solver: str = "") -> None:
+    """Tell the browser that queued the run what ran: the outline of its tape, or of the model `calls` (sigmas) of an adaptive run, or of
+    one of `solver`, which is not ours; and `notes`, sentences that the user should read beside it.
+
+    Nobody listens where a script runs ComfyUI: then this costs nothing. A plot must never cost a picture: what fails here is logged."""
     server = _server()
     if server is None or getattr(server, "client_id", None) is None:
         return
     try:
         from ..solvers.outline import outline, outline_of_calls
-        from .plan_preview import remember
+        from .plan_preview import family_of, remember
 
-        if tape is None:
-            found = outline_of_calls(
-                path, calls, levels, int(options.get("order", 3)), f"adaptive {options.get('algorithm', 'dpmsolver++')}"
-            )
-        else:
+        if tape is not None:
             found = outline(tape)
-        token = remember(model_sampling)
-        message = {"node": _executing(server), "plan": {**found, "source": "", "model": token}}
+        elif solver:
+            found = outline_of_calls(path, calls, levels, None, solver)
+        else:
+            adaptive = f"adaptive {options.get('algorithm', 'dpmsolver++')}"
+            found = outline_of_calls(path, calls, levels, int(options.get("order", 3)), adaptive)
+        found |= {"notes": [*notes, *found["notes"]], "source": "", "model": remember(model_sampling)}
+        message = {"node": _executing(server), "family": family_of(model_sampling), "plan": found}
         server.send_sync(EVENT, message, server.client_id)
     except Exception as error:
         log.debug("DPM-Solver (ext): the page was not told what ran: %s", error)
+
+
+class Live:
+    """Tells the browser that queued a tuning what it has found so far, at most every `PAUSE` seconds."""
+
+    def __init__(self, path):
+        self.path, self.told = path, -PAUSE
+
+    def __call__(self, find: Callable[[], Found | None], final: bool = False) -> None:
+        """`find()` returns what is to be drawn, see `Found`, None for nothing yet; it is only called when something will be sent. What is
+        final is sent at once."""
+        server, now = _server(), time.monotonic()
+        if server is None or getattr(server, "client_id", None) is None or now - self.told < PAUSE and not final:
+            return
+        self.told = now
+        try:
+            found = find()
+            if found is None:
+                return
+            levels, options, solver, line = found
+            plan = {**drawn(self.path, levels, options, solver), "source": line, "model": None}
+            server.send_sync(EVENT, {"node": _executing(server), "plan": plan, "live": "tuned" if final else "so far"}, server.client_id)
+        except Exception as error:
+            log.debug("DPM-Solver (ext): the page was not told of the best steps so far: %s", error)
+
+
+def drawn(path, levels: Sequence[float], options: dict[str, Any] | None, solver: str) -> dict[str, Any]:
+    """The outline of a run at `levels` (steps + 1,): of its tape for a solver of ours, else of its noise levels."""
+    from ..solvers.outline import outline, outline_of_calls
+    from ..solvers.presets import plan
+
+    if options is None:
+        return outline_of_calls(path, levels[:-1], levels, None, solver)
+    return outline(plan(path, levels, **options))
 
 
 def _executing(server) -> str:

@@ -65,6 +65,13 @@ def remember(model_sampling) -> str:
     return token
 
 
+def family_of(model_sampling) -> str | None:
+    """The model's family in `presets.FAMILIES`, by the classes that ComfyUI samples it with; None for one that is none of them."""
+    kinds = {"CONST": "flow", "V_PREDICTION": "v", "EDM": "edm", "EPS": "sd"}
+    kinds |= {"ModelSamplingContinuousV": "v", "ModelSamplingContinuousEDM": "edm"}
+    return next((kinds[c.__name__] for c in type(model_sampling).__mro__ if c.__name__ in kinds), None)
+
+
 def _half(model_sampling) -> float:
     clock = time_map_of(model_sampling)
     return clock(0.5) if clock else 0.0

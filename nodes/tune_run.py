@@ -24,12 +24,15 @@ from ..solvers.tune_use import is_paid
 from . import adapter, ems_files
 from .ems_model import code_of, describe
 from .long_run import Pace, batch_of, halving
+from .page import Live
 from .schedules import of_model
 from .tune import MODES
 from .tune_choice import Choice, adds_noise, choices_of, name_of, sampler_code, without_noise
 from .tune_code import refuse_scheduled_hooks, thing_code
 from .tune_cost import calls_of_pairs, price
 from .tune_host import Guider, Host, check_foreign
+from .tune_live import best_steps
+from .tune_live import outcome as came_out
 from .tune_store import held, nothing_better, save_stopped, words_of
 
 log = logging.getLogger("dpm_solver_ext")
@@ -107,10 +110,13 @@ def tune(
     fine_levels = auto(path, fine, top, low, clock)
     levels = known | {"the reference": fine_levels}
     old, part = held(file, settings, levels)
+    live, range_of_search = Live(path), {"sigma_max": top, "sigma_min": low}
     if old is not None and is_paid(*old, budget):
         if old[0].solver not in choices:
             raise ValueError(f"file_name leads to {file.name}, which is for {old[0].solver:.80}; choose another name, or remove the file.")
-        return old[0], choices, known, file, old[1], 0
+        paid = old[0]
+        live(lambda: came_out(paid, choices, sampling), final=True)
+        return paid, choices, known, file, old[1], 0
     state, kept_for = part or State(), settings | words_of_levels(levels)
     made, begun, ends = 0, dict(state.searches), [len(state.reference)]
     outcome: list[Tuned] = []
@@ -124,6 +130,7 @@ def tune(
             keep(now=ends[0] > before)  # after each batch of the reference: most of what there is to lose
             (pace,) = paces
             pace(min(state.evaluations, pace.total), lambda left: _progress(state, seeds, pace.total, left))
+            live(lambda: best_steps(state, path, sampling, choices, known, range(seeds - held_out), range_of_search))
             management.throw_exception_if_processing_interrupted()
 
         def run(wrapped, x, sigmas_of_run, extra_args=None, callback=None, disable=None):
@@ -178,7 +185,7 @@ def tune(
         def keep_best(cancelled: bool) -> None:
             if not paces:
                 return
-            best = so_far(state, path, choices, known, sigma_max=top, sigma_min=low, samples=range(seeds - held_out))
+            best = so_far(state, path, choices, known, samples=range(seeds - held_out), **range_of_search)
             if best is not None:
                 said = save_stopped(best, file, words_of(best, settings, budget, STOPPED, choices, known, state, calls), old)
             elif cancelled:
@@ -208,6 +215,7 @@ def tune(
         save_tuned(tuned, file, words)
         keep.finish(final)
         paces[0].end(f"{state.evaluations:,} model calls, done")
+        live(lambda: came_out(tuned, choices, sampling), final=True)
     return tuned, choices, known, file, words, made
 
 

@@ -32,14 +32,16 @@ def sample_tuned(
     warning that names both. `label` is their name for people.
     """
     extra_args = extra_args or {}
-    if made:
-        _warn_foreign(made, label, getattr(model, "inner_model", None))
+    guider = getattr(model, "inner_model", None)
+    said = adapter.foreign(made or {}, guider, f"the steps of {label} were tuned", "tune for this use, or expect less of them")
     if gains and not same_levels(sigmas.tolist(), made_for):
         gains = ()
-        adapter.tell(f"{label} was tuned for other sigmas than this run has, so its gains are off; connect its own sigmas to use them.")
+        said.append(f"{label} was tuned for other sigmas than this run has, so its gains are off; connect its own sigmas to use them.")
+        adapter.tell(said[-1])
     elif gains and extra_args.get("denoise_mask") is not None:
         gains = ()
-        adapter.tell(f"{label} has gains, which would change what a mask keeps, so they are off in this run.")
+        said.append(f"{label} has gains, which would change what a mask keeps, so they are off in this run.")
+        adapter.tell(said[-1])
     if gains:
         left = iter(gains)
 
@@ -51,6 +53,10 @@ def sample_tuned(
         inner = Proxy(model, predict)
     else:
         inner = model
+    if sampler_function is adapter.sample:
+        sampler_options = {**sampler_options, "said": said}
+    elif callback is not None and guider is not None:
+        _announce(guider, sampler_function, sigmas, said)
     return sampler_function(inner, x, sigmas, extra_args=extra_args, callback=callback, disable=disable, **sampler_options)
 
 
@@ -72,16 +78,10 @@ def own_options(sampler) -> dict[str, Any] | None:
     return options if function is adapter.sample else None
 
 
-def _warn_foreign(made: Mapping[str, str], label: str, guider) -> None:
-    """One warning where steps were tuned for another model or another use of it than this run's."""
-    patcher = getattr(guider, "model_patcher", None)
-    if patcher is None:
-        return
-    from .ems_model import describe, differences, guidance_of
+def _announce(guider, function, sigmas, said: list[str]) -> None:
+    """Tell the plot in the browser of a run with a sampler that is not ours, which does not tell of itself."""
+    from .page import announce
 
-    try:
-        was, now = differences(made, describe(patcher, guidance_of(guider)))
-    except (AttributeError, TypeError, RuntimeError):  # a model of another kind must paint all the same
-        return
-    if was:
-        adapter.tell(f"the steps of {label} were tuned for {was}, but this run has {now}; tune for this use, or expect less of them.")
+    levels, sampling = sigmas.tolist(), guider.inner_model.model_sampling
+    name = getattr(function, "__name__", "sampler").removeprefix("sample_").removesuffix("_function")
+    announce(sampling, adapter.path_of(sampling), levels, None, {}, levels[:-1], said, name)

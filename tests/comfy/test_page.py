@@ -205,3 +205,86 @@ def test_a_plot_never_costs_a_picture(pack, analytic, build_node, monkeypatch, c
     noise = analytic.noise_for(analytic.latent_shape(patcher))
     analytic.sample(patcher, build_node(SAMPLER), build_node(SCHEDULER, steps=4), noise, callback=lambda *step: None)
     assert [(r.levelname, "closed" in r.getMessage()) for r in caplog.records if "was not told" in r.getMessage()] == [("DEBUG", True)]
+
+
+def test_the_presets_route(pack):
+    """All presets, with widgets that the nodes have and values that they take."""
+    import asyncio
+
+    page = part(pack, "page")
+    rows = json.loads(asyncio.run(page.presets(None)).body)
+    assert [row["id"] for row in rows][:3] == ["fast.sd", "quality.sd", "exact.sd"] and all(row["reason"] for row in rows)
+    import nodes  # ComfyUI's
+
+    for row in rows:
+        for node_id, values in row["widgets"].items():
+            spec = nodes.NODE_CLASS_MAPPINGS[node_id].INPUT_TYPES() if node_id in nodes.NODE_CLASS_MAPPINGS else None
+            if spec is None:  # of ComfyUI's extras, which are not loaded here
+                assert node_id in ("KSamplerSelect", "BasicScheduler")
+                continue
+            for name, value in values.items():
+                kind, *options = spec["required"][name]
+                allowed = kind if isinstance(kind, list) else (options[0] if options else {}).get("options")
+                assert allowed is None or value in allowed, (node_id, name)
+
+
+FAMILIES = {"eps": "sd", "v": "v", "edm": "edm", "flux": "flow", "sd3": "flow"}
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_families(pack, analytic, kind):
+    """The family of a model that ran, as the presets name it."""
+    assert part(pack, "plan_preview").family_of(analytic.build(kind).get_model_object("model_sampling")) == FAMILIES[kind]
+
+
+@pytest.fixture
+def listening(pack, monkeypatch):
+    """What the browser is sent."""
+    sent = []
+    server = SimpleNamespace(client_id="me", last_node_id="8", send_sync=lambda *message: sent.append(message), sent=sent)
+    monkeypatch.setattr(part(pack, "page"), "_server", lambda: server)
+    return server
+
+
+def test_a_file_for_another_use_is_said_at_the_node(pack, analytic, build_node, listening, caplog):
+    """Each such run has the sentence in its plot; the log has it once, and a run that the file is for has none."""
+    tuned, build = part(pack, "tuned_sampler"), analytic.build("eps")
+    describe = part(pack, "ems_model").describe
+    noise, sigmas = analytic.noise_for(analytic.latent_shape(build)), build_node(SCHEDULER, steps=4, model=build)
+    import comfy.samplers
+
+    for function, options in ((part(pack, "adapter").sample, {}), (comfy.samplers.ksampler("euler").sampler_function, {})):
+        for cfg, other in (("1", False), ("7", True)):
+            made = describe(build, None) | {"guidance": cfg}
+            listening.sent.clear()
+            given = {"sampler_function": function, "sampler_options": options, "made": made, "label": "a.safetensors"}
+            analytic.sample(build, comfy.samplers.KSAMPLER(tuned.sample_tuned, given), sigmas, noise, cfg=1.0, callback=lambda *step: None)
+            ((_, message, client),) = listening.sent
+            notes = [note for note in message["plan"]["notes"] if "were tuned for guidance 7, but this run has guidance 1" in note]
+            assert len(notes) == other and client == "me" and message["family"] == "sd", message["plan"]
+    assert sum("were tuned for guidance 7" in r.getMessage() for r in caplog.records) <= 1
+
+
+def test_a_tuning_shows_its_steps_now_and_then(pack, listening, monkeypatch):
+    """One message in half a second and the last one at once, to the client that queued; nothing is worked out that is not sent."""
+    page, asked = part(pack, "page"), []
+    now = [100.0]
+    monkeypatch.setattr(page.time, "monotonic", lambda: now[0])
+    live = page.Live(importlib.import_module(f"{pack.module.__name__}.solvers.path").VE)
+
+    def found(options):
+        asked.append(options)
+        return [8.0, 2.0, 0.5, 0.0], options, "mine", "best so far: error 2 → 1"
+
+    for second in (0.0, 0.1, 0.49, 0.51, 0.9):
+        now[0] = 100.0 + second
+        live(lambda: found({"algorithm": "dpmsolver++", "order": 2}))
+    live(lambda: None, final=True)
+    live(lambda: found(None), final=True)
+    assert len(asked) == 3 and [(event, client) for event, _, client in listening.sent] == [(page.EVENT, "me")] * 3
+    first, _, last = (message for _, message, _ in listening.sent)
+    assert first["live"] == "so far" and last["live"] == "tuned" and first["plan"]["source"] == "best so far: error 2 → 1"
+    assert [c["sigma"] for c in first["plan"]["calls"]] == [8.0, 2.0, 0.5] and first["plan"]["top"] == 2 and last["plan"]["top"] is None
+    listening.client_id = None
+    live(lambda: found(None), final=True)
+    assert len(asked) == 3, "nobody listens"
