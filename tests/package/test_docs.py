@@ -148,3 +148,23 @@ def test_quoted_messages_are_those_of_the_code(sentences):
     missing = [(piece, message) for message in quoted for piece in pieces_of(message) if piece not in sentences]
     assert missing == []
     assert all(sum(map(len, pieces_of(message))) > 15 for message in quoted)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_notes_and_tables_are_whole(page):
+    """Each footnote is used and written; the rows of a table have as many cells as its head."""
+    text = re.sub(r"```.*?```", "", text_of(page), flags=re.DOTALL)
+    written = re.findall(r"^\[\^(\w+)\]:", text, re.MULTILINE)
+    assert sorted(written) == sorted(set(re.findall(r"\[\^(\w+)\](?!:)", text)))
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        widths = {len(re.sub(r"\\\||`[^`]*`", "", row).split("|")) for row in table.splitlines()}
+        assert len(widths) == 1, table
+
+
+def test_the_comparison_says_what_was_compared_and_when():
+    """One date, a version or commit for everybody in the tables' heads."""
+    text = text_of("docs/comparison.md")
+    assert re.search(r"on 20\d\d-\d\d-\d\d, at these versions", text)
+    columns = [name.strip() for name in re.search(r"^\| \| ours \|(.*)\|$", text, re.MULTILINE)[1].split("|")]
+    rows = re.search(r"^\| \| version \|\n(.*?)\n\n", text, re.DOTALL | re.MULTILINE)[1].lower()
+    assert len(columns) == 5 and all(name.lower() in rows for name in columns)
