@@ -9,6 +9,7 @@ from ..solvers.choices import CHOICES, FAMILY, PRESETS
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample, tell
 from .compare import DPMSolverCompareExt
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
+from .error_curve import DPMSolverErrorCurveExt
 from .options import DATA_STD, METHODS, V3, prepare
 from .schedules import FINAL, steps_of
 from .tune import DPMSolverLoadTunedExt, DPMSolverTuneScheduleExt
@@ -238,4 +239,5 @@ class DPMSolverExtension(ComfyExtension):
         return [
             DPMSolverSamplerExt, DPMSolverSchedulerExt, DPMSolverSamplerAdvancedExt, DPMSolverCalibrateExt, DPMSolverLoadEMSExt,
             DPMSolverEMSInfoExt, DPMSolverTuneScheduleExt, DPMSolverLoadTunedExt, DPMSolverCompareExt,
+            DPMSolverErrorCurveExt,
         ]  # fmt: skip

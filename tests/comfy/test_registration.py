@@ -54,6 +54,7 @@ def test_nodes(host, pack):
     assert set(pack.nodes) == {
         "DPMSolverSamplerExt", "DPMSolverSchedulerExt", "DPMSolverSamplerAdvancedExt", "DPMSolverCalibrateExt", "DPMSolverLoadEMSExt",
         "DPMSolverEMSInfoExt", "DPMSolverTuneScheduleExt", "DPMSolverLoadTunedExt", "DPMSolverCompareExt",
+        "DPMSolverErrorCurveExt",
     }  # fmt: skip
     names = host.nodes.NODE_DISPLAY_NAME_MAPPINGS
     assert names["DPMSolverSamplerExt"] == "DPM-Solver Sampler (ext)"
@@ -62,6 +63,7 @@ def test_nodes(host, pack):
     assert names["DPMSolverCalibrateExt"] == "Calibrate DPM-Solver-v3 (ext)"
     assert (names["DPMSolverLoadEMSExt"], names["DPMSolverEMSInfoExt"]) == ("Load EMS (ext)", "EMS Info (ext)")
     assert names["DPMSolverTuneScheduleExt"] == "Tune Schedule (ext)" and names["DPMSolverLoadTunedExt"] == "Load Tuned Steps (ext)"
+    assert names["DPMSolverCompareExt"] == "Compare Samplers (ext)" and names["DPMSolverErrorCurveExt"] == "Error Curve (ext)"
     for node_id, node in pack.nodes.items():
         assert node.__name__ == node_id, "ComfyUI-Manager's scanner takes the class name for the id"
         assert node.RELATIVE_PYTHON_MODULE == "custom_nodes.my-pack"

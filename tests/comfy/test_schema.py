@@ -168,6 +168,14 @@ def test_promised_inputs(host, pack):
     assert [o["type"] for o in nodes["DPMSolverTuneScheduleExt"]["outputs"]] == ["SIGMAS", "SAMPLER", "STRING", "IMAGE"]
     assert [i["name"] for i in nodes["DPMSolverLoadTunedExt"]["inputs"]] == ["file", "steps", "sampler"]
     assert [o["type"] for o in nodes["DPMSolverLoadTunedExt"]["outputs"]] == ["SIGMAS", "SAMPLER", "STRING"]
+    assert [i["name"] for i in nodes["DPMSolverCompareExt"]["inputs"]] == [
+        "model", "positive", "negative", "latent_image", "cfg", "seed", "samplers", "steps", "reference_steps", "vae", "sampler", "sigmas",
+    ]  # fmt: skip
+    assert [o["type"] for o in nodes["DPMSolverCompareExt"]["outputs"]] == ["IMAGE", "IMAGE", "STRING"]
+    assert [i["name"] for i in nodes["DPMSolverErrorCurveExt"]["inputs"]] == [
+        "model", "positive", "negative", "latent_image", "cfg", "seed", "samplers", "steps", "reference_steps", "final_sigma", "sampler",
+    ]  # fmt: skip
+    assert [o["type"] for o in nodes["DPMSolverErrorCurveExt"]["outputs"]] == ["IMAGE", "STRING", "STRING"]
 
 
 def test_a_workflow_of_the_first_version(analytic, pack):
