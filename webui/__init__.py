@@ -4,6 +4,7 @@
 imported inside functions: each part stands by itself, so that a host that has moved takes away one part and not all.
 """
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -34,13 +35,22 @@ def install(version: str) -> Any:
 
 
 def _callbacks() -> None:
-    from modules import script_callbacks  # the host's
-
     from . import infotext, xyz
 
-    script_callbacks.on_infotext_pasted(infotext.complete)
-    script_callbacks.on_before_ui(lambda: attempt("the axes of the X/Y/Z plot", xyz.register))
-    attempt("the tab", lambda: script_callbacks.on_ui_tabs(_tab))
+    _listen("infotext_pasted", infotext.complete)
+    _listen("before_ui", lambda: attempt("the axes of the X/Y/Z plot", xyz.register))
+    attempt("the tab", lambda: _listen("ui_tabs", _tab))
+
+
+def _listen(event: str, call: Callable[..., Any]) -> None:
+    """The host's `on_…(call)`, which looks through the whole stack for who asks, 0.04 s of CPU each time; told that, it need not."""
+    from modules import script_callbacks  # the host's
+
+    add, listed = getattr(script_callbacks, "add_callback", None), getattr(script_callbacks, "callback_map", {})
+    if add is not None and f"callbacks_{event}" in listed and "filename" in inspect.signature(add).parameters:
+        add(listed[f"callbacks_{event}"], call, category=event, filename=__file__)
+    else:  # older or newer
+        getattr(script_callbacks, f"on_{event}")(call)
 
 
 def _tab() -> list[Any]:

@@ -85,8 +85,8 @@ def _run(entry, values, model, call, x, sigmas, extra_args, callback, disable, n
         return execute(tape, denoise, x, mark=mark, project=project, noise=draw)
 
 
-def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[str, Any]) -> dict[str, Any]:
-    """The options of `plan`, or of the adaptive solver."""
+def plan_options(entry: Entry, values: dict[str, Any], masked: bool = False) -> dict[str, Any]:
+    """The options of `plan`, or of the adaptive solver, for checked option `values`."""
     if entry.adaptive:
         return {k: v for k, v in entry.solver.items() if k != "method"} | {k: values[k] for k in ("solver_type", "rtol", "atol")}
     options = {**entry.solver, **{name: values[name] for name in PLANNED if name in values}}
@@ -94,8 +94,15 @@ def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[
         options.pop("noise_rule", None)  # without noise there is no rule for it
     if values.get("statistics", NO_FILE) != NO_FILE:
         found = files.statistics(values["statistics"])
+        options["statistics"] = ending_on_x0(found) if masked else found
+    return options
+
+
+def _options(entry: Entry, values: dict[str, Any], model: Any, extra_args: dict[str, Any]) -> dict[str, Any]:
+    """The same for this run; statistics of another use are said."""
+    options = plan_options(entry, values, getattr(model, "mask", None) is not None)
+    if (found := options.get("statistics")) is not None:
         warn(found.metadata, f"the statistics {found.label}", "made", "calibrate", model, extra_args)
-        options["statistics"] = ending_on_x0(found) if getattr(model, "mask", None) is not None else found
     return options
 
 

@@ -38,7 +38,7 @@ def _picture(plot: Any) -> Any:
     return (plot * 255).round().astype("uint8")
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
     """What is shown of an error: our sentences as they are; of others the kind as well, and the whole in the console."""
     if isinstance(error, BadOption):
         return str(error)
@@ -55,7 +55,7 @@ def said(do: Callable[..., tuple[str, str, Any]]) -> Callable[..., list[Any]]:
         try:
             status, report, picture = do(*args)
         except Exception as error:
-            return [page(_sentence(error)), gr.update(), gr.update()]
+            return [page(sentence(error)), gr.update(), gr.update()]
         return [page(status), page(report), gr.update(value=picture, visible=picture is not None)]
 
     return answer
@@ -145,7 +145,7 @@ def _follow(what: str, job: Callable[[Watch], tuple[str | None, str]], kind: str
         yield [page(before + watch.text), gr.update(), gr.update(), *_pressable(False)]
     file, text = (None, "") if watch.outcome is None else watch.outcome
     if watch.error is not None:
-        text = _sentence(watch.error)
+        text = sentence(watch.error)
     end = [page(before + (text or "Stopped before it began.")), gr.update(), gr.update()]
     if file is not None and began:
         end[1:] = said(inspected)(kind, file)[1:]

@@ -6,20 +6,21 @@ import gradio as gr
 from gradio.context import Context
 
 from . import files, infotext
+from .details import STYLE, part_of, told
 from .entries import BY_NAME as ENTRY
 from .options import ATTRIBUTE, FILES, OPTIONS, given
 
 TITLE = "DPM-Solver (ext)"
-SAMPLER_IDS = ("txt2img_sampling", "img2img_sampling", "hr_sampler")  # elem_ids of the host's choices of a sampler
+BUTTONS = {"details": "Show schedule details", "refresh": "Refresh the lists of files"}
 HINT = "<p>Choose a sampler whose name ends in (ext); its options appear here.</p>"
 
 
 def visible(thresholding: Any, *samplers: Any) -> dict[str, bool]:
-    """{option name, "hint", "refresh": whether it is shown} with this choice of thresholding and these samplers, of the first pass and of
-    the hires fix."""
+    """{option name, "hint", "refresh", "details": whether it is shown} with this choice of thresholding and these samplers, of the first
+    pass and of the hires fix."""
     chosen = [ENTRY[name] for name in samplers if isinstance(name, str) and name in ENTRY]
     acts = {option.name: any(option.acts(entry, thresholding) for entry in chosen) for option in OPTIONS}
-    return {"hint": not chosen, **acts, "refresh": any(acts[name] for name in FILES)}
+    return {"hint": not chosen, **acts, "refresh": any(acts[name] for name in FILES), "details": bool(chosen)}
 
 
 def make_script(base: Any, always: Any) -> Any:
@@ -29,8 +30,10 @@ def make_script(base: Any, always: Any) -> Any:
         """One of the WebUI's two tabs; the host makes one for each."""
 
         def __init__(self):
-            self.samplers: list[Any] = []  # the host's choices of a sampler that this tab has
+            self.parts: dict[str, Any] = {}  # the host's components of this tab that `details` reads, by its names
+            self.samplers: list[Any] = []  # those of them that choose a sampler
             self.shown: dict[str, Any] = {}  # our components, by the names of `visible`
+            self.asked = False  # whether the button for details has its event
 
         def title(self):
             return TITLE
@@ -39,11 +42,17 @@ def make_script(base: Any, always: Any) -> Any:
             return always
 
         def after_component(self, component, **kwargs):
-            """The host calls it for every component of this tab. Its samplers come before the scripts unless the user has moved them."""
-            if getattr(component, "elem_id", None) in SAMPLER_IDS and component not in self.samplers:
+            """The host calls it for every component of this tab. Its own come before the scripts unless the user has moved them."""
+            part = part_of(getattr(component, "elem_id", None), "img2img" if self.is_img2img else "txt2img")
+            if part is None or part in self.parts:
+                return
+            self.parts[part] = component
+            if part in ("sampler", "hr_sampler"):
                 self.samplers.append(component)
                 if self.shown and len(self.samplers) == 1:
                     self._follow()
+            if self.shown:
+                self._ask()
 
         def ui(self, is_img2img):
             """The controls, in the order of `OPTIONS`. Called more often than shown: the API asks for default values by it."""
@@ -52,28 +61,32 @@ def make_script(base: Any, always: Any) -> Any:
                 self.shown = {"hint": gr.HTML(HINT, visible=on["hint"])}
                 controls = [_control(self, option, on[option.name]) for option in OPTIONS]
                 self.shown |= {option.name: control for option, control in zip(OPTIONS, controls, strict=True)}
-                button = gr.Button("Refresh the lists of files", visible=on["refresh"], elem_id=self.elem_id("refresh"))
-                button.click(
+                # a host puts scripts into a group, which leaves no gap between buttons and what is above them
+                gr.HTML(f"<style>{STYLE} #{self.elem_id('buttons')} {{ --layout-gap: 8px; gap: 8px; margin-top: 8px }}</style>")
+                with gr.Row(elem_id=self.elem_id("buttons")):
+                    for name, words in BUTTONS.items():
+                        self.shown[name] = gr.Button(words, visible=on[name], elem_id=self.elem_id(name))
+                self.shown["refresh"].click(
                     fn=lambda: [gr.update(choices=files.names(name)) for name in FILES],
                     inputs=[],
                     outputs=[self.shown[name] for name in FILES],
                 )
-                self.shown["refresh"] = button
+                self.told, self.asked = gr.HTML("", elem_id=self.elem_id("told")), False
             self._follow()
+            self._ask()
             self.infotext_fields = [(control, option.key) for control, option in zip(controls, OPTIONS, strict=True)]
             self.paste_field_names = [option.key for option in OPTIONS]
             return controls
 
         def _follow(self):
             """Let what is shown follow the chosen samplers and thresholding, also those that the host restores from its saved defaults."""
-            here = Context.root_block
-            samplers = [s for s in self.samplers if here is not None and s._id in here.blocks]  # none of them, when the API asks
+            samplers = [sampler for sampler in self.samplers if _on_this_page(sampler)]
             shown = dict(self.shown)
             choices = [shown["thresholding"], *samplers]
 
             def changed(*names):
                 on = visible(*names)
-                return [gr.update(visible=on[name]) for name in shown]
+                return [*(gr.update(visible=on[name]) for name in shown), ""]
 
             def restored(_value):  # the host calls it with the default that it restores, before the page is made
                 on = visible(*(choice.value for choice in choices))
@@ -81,9 +94,23 @@ def make_script(base: Any, always: Any) -> Any:
                     component.visible = on[name]
 
             for choice in choices if samplers else ():
-                choice.change(fn=changed, inputs=choices, outputs=list(shown.values()), show_progress="hidden")
+                choice.change(fn=changed, inputs=choices, outputs=[*shown.values(), self.told], show_progress="hidden")
                 if not hasattr(choice, "init_field"):
                     choice.init_field = restored
+
+        def _ask(self):
+            """Give the button for details its event, once what it must read is on the page; what else is there by then it reads too."""
+            parts = {name: part for name, part in self.parts.items() if _on_this_page(part)}
+            needed = ("sampler", "steps", *["scheduler"] * _has_schedule_types(), *["strength"] * bool(self.is_img2img))
+            if self.asked or not all(name in parts for name in needed):
+                return
+            img2img, names, count, self.asked = bool(self.is_img2img), tuple(parts), len(parts), True
+
+            def details(*values):
+                return told(img2img, dict(zip(names, values, strict=False)), values[count:])
+
+            options = [self.shown[option.name] for option in OPTIONS]
+            self.shown["details"].click(fn=details, inputs=[*parts.values(), *options], outputs=[self.told])
 
         def process(self, p, *args):
             """Hand the values to the run. The host swallows errors here; `options_of` checks them where it shows them."""
@@ -91,6 +118,20 @@ def make_script(base: Any, always: Any) -> Any:
             setattr(p, ATTRIBUTE, given(args))
 
     return DPMSolverExt
+
+
+def _on_this_page(component: Any) -> bool:
+    """Not so of the page's own when the API asks for our controls: it does that outside of the page."""
+    here = Context.root_block
+    return here is not None and component._id in here.blocks
+
+
+def _has_schedule_types() -> bool:
+    try:
+        from modules import sd_schedulers  # noqa: F401 - the host's; older ones have none
+    except ImportError:
+        return False
+    return True
 
 
 def _control(script: Any, option: Any, shown: bool) -> Any:

@@ -35,8 +35,10 @@ def load(models):
     """The package as scripts/dpm_solver_ext.py loads it; samplers and schedules have tests of their own, with torch."""
     import gradio  # noqa: F401
 
-    for name in ("modules", "modules.paths", "modules.scripts", "modules.shared"):
+    for name in ("modules", "modules.paths", "modules.scripts", "modules.shared", "modules.sd_schedulers"):
         sys.modules[name] = types.ModuleType(name)
+    sys.modules["modules"].sd_schedulers = sys.modules["modules.sd_schedulers"]
+    sys.modules["modules.sd_schedulers"].schedulers = []
     sys.modules["modules"].shared = sys.modules["modules.shared"]
     sys.modules["modules"].paths = sys.modules["modules.paths"]
     sys.modules["modules"].scripts = sys.modules["modules.scripts"]
@@ -49,27 +51,34 @@ def load(models):
     return make_script(Script, object())
 
 
-def page(make, saved=None, first=True):
+def page(make, saved=None, first=True, tab="txt2img"):
     """(the whole page, our script, its controls, the two choices of a sampler)."""
     import gradio as gr
 
     script = make()
-    with gr.Blocks() as tab:
+    script.is_img2img = tab == "img2img"
+    with gr.Blocks() as inner:
 
         def samplers():
-            made = [gr.Dropdown(SAMPLERS, value=SAMPLERS[0], elem_id="txt2img_sampling")]
-            made.append(gr.Dropdown(["Use same sampler", *SAMPLERS], value="Use same sampler", elem_id="hr_sampler"))
+            made = [gr.Dropdown(SAMPLERS, value=SAMPLERS[0], elem_id=f"{tab}_sampling")]
+            made.append(gr.Dropdown(["Automatic", "Karras"], value="Automatic", elem_id=f"{tab}_scheduler"))
+            made.append(gr.Slider(1, 150, value=20, elem_id=f"{tab}_steps"))
+            if tab == "txt2img":
+                made.append(gr.Checkbox(False, visible=False, elem_id="txt2img_hr-checkbox"))
+                made.append(gr.Slider(0, 150, value=0, elem_id="txt2img_hires_steps"))
+                made.append(gr.Dropdown(["Use same sampler", *SAMPLERS], value="Use same sampler", elem_id="hr_sampler"))
+            made.append(gr.Slider(0, 1, value=0.75, elem_id=f"{tab}_denoising_strength"))
             for component in made:
                 script.after_component(component)
-            return made
+            return [c for c in made if c.elem_id in (f"{tab}_sampling", "hr_sampler")]
 
         chosen = samplers() if first else None
         with gr.Group():
-            controls = script.ui(False)
+            controls = script.ui(script.is_img2img)
         chosen = chosen or samplers()
     with gr.Blocks() as demo:
-        with gr.Tabs(), gr.TabItem("txt2img"):
-            tab.render()
+        with gr.Tabs(), gr.TabItem(tab):
+            inner.render()
     if saved:  # ui_loadsave.py:40
         chosen[0].value = saved
         if hasattr(chosen[0], "init_field"):
@@ -99,7 +108,9 @@ def main(models):
     out["follows"] = {name: follow(demo, script, chosen, name, "Use same sampler") for name in SAMPLERS}
     thresholding = script.shown["thresholding"]
     updates = answer(demo, thresholding, "change", ["dynamic_in_latent_space", SAMPLERS[1], "Use same sampler"])
-    out["follows thresholding"] = sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
+    out["follows thresholding"] = sorted(name for name, update in zip(script.shown, updates[:-1], strict=True) if update["visible"])
+    out["details"] = {"txt2img": details(demo, script), "wiped": updates[-1]}
+    out["details"]["img2img"] = details(*page(make, tab="img2img")[:2])
     out["follows hires"] = follow(demo, script, chosen, SAMPLERS[0], SAMPLERS[2])
     Path(models, "dpm_ems").mkdir(exist_ok=True)
     Path(models, "dpm_ems", "new.safetensors").touch()
@@ -113,6 +124,7 @@ def main(models):
     late, other, _, chosen = page(make, first=False)
     late.config = late.get_config_file()
     out["late"] = follow(late, other, chosen[:1], SAMPLERS[2])
+    out["details"]["late"] = details(late, other)
     sys.stdout.write(json.dumps(out))
 
 
@@ -218,7 +230,20 @@ def answer(demo, component, event, values):
 
 def follow(demo, script, chosen, *names):
     updates = answer(demo, chosen[0], "change", ["off", *names])
-    return sorted(name for name, update in zip(script.shown, updates, strict=True) if update["visible"])
+    return sorted(name for name, update in zip(script.shown, updates[:-1], strict=True) if update["visible"])
+
+
+def details(demo, script):
+    """[events of the button for schedule details, what they read by elem_id, their output's, the answer without a host to ask]."""
+    config = demo.config = demo.get_config_file()
+    clicks = [
+        d
+        for d in config["dependencies"]
+        if any(script.shown["details"]._id == (t[0] if isinstance(t, (list, tuple)) else t) for t in d["targets"])
+    ]
+    read = ids(demo, clicks[0])
+    answered = answer(demo, script.shown["details"], "click", [demo.blocks[number].value for number in clicks[0]["inputs"]])
+    return [len(clicks), read, [demo.blocks[number].elem_id for number in clicks[0]["outputs"]], answered]
 
 
 if __name__ == "__main__":

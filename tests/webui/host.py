@@ -73,19 +73,16 @@ class Host:
         self.module("", __path__=[])
         self.module("shared", opts=self.opts, state=self.state, total_tqdm=types.SimpleNamespace(update=lambda: None))
         self.module("paths", models_path=str(models))
+        self.callbacks()
         self.module(
-            "script_callbacks",
-            on_infotext_pasted=lambda f: self.pasted.append(f),
-            on_before_ui=lambda f: self.before_ui.append(f),
-            on_ui_tabs=lambda f: self.tabs.append(f),
+            "sd_samplers_common", SamplerData=self.sampler_data(), InterruptedException=Interrupted, setup_img2img_steps=self.img2img_steps
         )
-        self.module("sd_samplers_common", SamplerData=self.sampler_data(), InterruptedException=Interrupted)
         if kind != "old":
             self.schedules()
         self.module("sd_samplers_kdiffusion", KDiffusionSampler=sampler_class(self))
         self.samplers()
         self.scripts = self.module("scripts", Script=script_class(), AlwaysVisible=object(), scripts_data=[])
-        self.pasted, self.before_ui, self.tabs, self.script = [], [], [], None
+        self.script = None
 
     def module(self, name, **names):
         full = f"modules.{name}" if name else "modules"
@@ -106,9 +103,8 @@ class Host:
         """Run our script as the host does (A script_loading.py:10, scripts.py:484), the extension's folder on sys.path meanwhile; also
         what Reload UI does: A initialize.py:79 and scripts.py:486 empty the callbacks and the list of scripts first, the lists of
         samplers and schedule types stay."""
-        self.pasted.clear()
-        self.before_ui.clear()
-        self.tabs.clear()
+        for listed in self.listening.values():
+            listed.clear()
         self.scripts.scripts_data.clear()
         path, file = list(sys.path), ROOT / "scripts" / "dpm_solver_ext.py"
         sys.path.insert(0, str(ROOT))
@@ -124,6 +120,47 @@ class Host:
         found = [data.script_class for data in self.scripts.scripts_data]
         self.script = found[0]() if found else None
         return module
+
+    def callbacks(self):
+        """A script_callbacks.py:127: who listens is told or looked for; hosts before 1.9 always look. `self.looks` counts that."""
+        events = ("infotext_pasted", "before_ui", "ui_tabs")
+        self.listening, self.looks = {f"callbacks_{event}": [] for event in events}, 0
+
+        def add_callback(callbacks, fun, *, name=None, category="unknown", filename=None):
+            if filename is None:
+                self.looks += 1
+                filename = next(frame.filename for frame in inspect.stack() if frame.filename != __file__)
+            callbacks.append(types.SimpleNamespace(script=filename, callback=fun, name=f"{Path(filename).name}/{category}"))
+
+        def older(callbacks, fun, **more):
+            add_callback(callbacks, fun, category=more["category"])
+
+        add = older if self.kind == "old" else add_callback
+
+        def listener(event):
+            return lambda callback: add(self.listening[f"callbacks_{event}"], callback, category=event)
+
+        on = {f"on_{event}": listener(event) for event in events}
+        self.module("script_callbacks", add_callback=add, callback_map=self.listening, **on)
+
+    @property
+    def pasted(self):
+        return [c.callback for c in self.listening["callbacks_infotext_pasted"]]
+
+    @property
+    def before_ui(self):
+        return [c.callback for c in self.listening["callbacks_before_ui"]]
+
+    @property
+    def tabs(self):
+        return [c.callback for c in self.listening["callbacks_ui_tabs"]]
+
+    def img2img_steps(self, p, steps=None):
+        """A sd_samplers_common.py:22."""
+        if self.opts.img2img_fix_steps or steps is not None:
+            asked = steps or p.steps
+            return int(asked / min(p.denoising_strength, 0.999)) if p.denoising_strength > 0 else 0, asked - 1
+        return p.steps, int(min(p.denoising_strength, 0.999) * p.steps)
 
     def sampler_data(self):
         class SamplerData(namedtuple("SamplerData", ["name", "constructor", "aliases", "options"])):
@@ -362,10 +399,7 @@ def sampler_class(host):
 
         def sample_img2img(self, p, x, noise):
             """:143: the last part of a longer schedule; the Brownian paths span the whole of it."""
-            fixed = host.opts.img2img_fix_steps
-            strength = min(p.denoising_strength, 0.999)
-            steps = (int(p.steps / strength) if strength > 0 else 0) if fixed else p.steps
-            last = p.steps - 1 if fixed else int(strength * p.steps)
+            steps, last = host.img2img_steps(p)
             sigmas = self.get_sigmas(p, steps)
             part = sigmas[steps - last - 1 :]
             self.model_wrap_cfg.init_latent = x

@@ -158,6 +158,24 @@ def axes(checkout, scripts):
     return [axis.label for axis in plot.axis_options if axis.label in ours], p.dpm_solver_ext_axes, label
 
 
+def listening():
+    """What the host lists of our callbacks, [(event, file, name)]: as we told it, and as it finds by looking through the stack."""
+    callbacks, code = importlib.import_module("modules.script_callbacks"), sys.modules["dpm_solver_ext.webui"]
+
+    def listed():
+        ours = [
+            (event, c) for event, found in callbacks.callback_map.items() for c in found if c.callback.__module__.startswith(code.__name__)
+        ]
+        return sorted({(event, c.script, c.name.partition("-")[0]) for event, c in ours})
+
+    told = listed()
+    for found in callbacks.callback_map.values():
+        found.clear()
+    code.inspect = types.SimpleNamespace(signature=lambda function: types.SimpleNamespace(parameters={}))
+    code._callbacks()
+    return told, listed()
+
+
 def main(kind, checkout):
     host, double, shared = start(kind, Path(checkout))
     sys.modules["gradio.context"] = Anything("gradio.context")
@@ -192,6 +210,11 @@ def main(kind, checkout):
                 "values": picture.flatten()[:64].tolist(), "counts": counts, "batch": float((picture[1] - single[0]).abs().max()),
                 "image to image": part.flatten()[:64].tolist(), "infotext": p.extra_generation_params,
             }  # fmt: skip
+        details, options = sys.modules["dpm_solver_ext.webui.details"], sys.modules["dpm_solver_ext.webui.options"].OPTIONS
+        for name in out["ours"]:
+            values = {"sampler": name, "scheduler": scheduler, "steps": STEPS, "strength": 0.75}
+            runs[name]["details"] = [details.told(way, values, [option.default for option in options]) for way in (False, True)]
+    out["listening"] = listening()
     sys.stdout.write(json.dumps(out))
 
 

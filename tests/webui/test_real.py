@@ -8,16 +8,19 @@ backend folders of those that have them. `real.py` says what of a host runs ther
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from dpm_solver_ext.tests.webui.host import ROOT
+from dpm_solver_ext.tests.webui.host import ROOT, default_arguments
+from dpm_solver_ext.tests.webui.processing import install
 from dpm_solver_ext.tests.webui.test_options import ARGUMENTS
 from dpm_solver_ext.tests.webui.test_registration import LABELS, NAMES
 from dpm_solver_ext.tests.webui.test_sampling import ADAPTIVE
+from dpm_solver_ext.tests.webui.test_tab import part
 from dpm_solver_ext.tests.webui.venvs import python_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Should have t")]
@@ -92,6 +95,27 @@ def test_the_hosts_own_plot_has_an_axis_for_every_option(real):
 def test_entries_are_added_once_after_a_reload(real):
     _, said = real
     assert said["ours"] == NAMES and said["kept"] and said["labels"][-len(LABELS) :] == LABELS and said["script"]
+
+
+def test_the_host_lists_what_it_is_told_as_what_it_would_find(real):
+    """Its callbacks: the same file and the same name, which the user's order of callbacks goes by."""
+    told, found = real[1]["listening"]
+    assert told == found and [event for event, *_ in told] == ["callbacks_before_ui", "callbacks_infotext_pasted", "callbacks_ui_tabs"]
+
+
+def test_schedule_details_are_those_of_the_double(real, make_host):
+    """Which test_details.py holds against runs: the same words, and numbers but for rounding; text to image and image to image."""
+    kind, said = real
+    number = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+    for model, runs in said["runs"].items():
+        install(make_host("forge" if kind == "forge" else "a1111", model))
+        for name in NAMES:
+            values = {"sampler": name, "scheduler": "DPM logSNR" if model == "const" else "Karras", "steps": 8, "strength": 0.75}
+            for img2img, theirs in zip((False, True), runs[name]["details"], strict=True):
+                mine = part("details").told(img2img, values, default_arguments())
+                assert re.split(number, mine) == re.split(number, theirs), (model, name)
+                found = [list(map(float, number.findall(text))) for text in (mine, theirs)]
+                assert len(found[0]) > 1 and found[0] == pytest.approx(found[1], rel=1e-2, abs=2e-3), (model, name)
 
 
 def test_the_double_answers_names_as_the_host_does(real, host):

@@ -10,7 +10,7 @@ from dpm_solver_ext.tests.webui.test_options import ARGUMENTS
 from dpm_solver_ext.tests.webui.venvs import ROOT, VERSIONS, python_of
 
 pytestmark = pytest.mark.slow
-ALWAYS, STEPS = ["final_sigma", "thresholding"], ["tuned", "refresh"]
+ALWAYS, STEPS = ["details", "final_sigma", "thresholding"], ["tuned", "refresh"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_controls_are_the_api_arguments_in_their_order(page):
 def test_every_control_has_a_label_of_its_own_and_an_info_line(page):
     assert len(set(page["labels"])) == len(ARGUMENTS) and all(page["labels"])
     assert all(info and info.endswith(".") for info in page["infos"])
-    assert len(set(page["elem ids"])) == len(page["elem ids"]) == len(ARGUMENTS) + 2
+    assert len(set(page["elem ids"])) == len(page["elem ids"]) == len(ARGUMENTS) + 5, "the accordion, its row of two buttons and the text"
 
 
 def test_one_accordion_closed_at_first(page):
@@ -98,6 +98,25 @@ def test_new_files_of_statistics_are_found_without_a_restart(page):
     found = [[c[0] if isinstance(c, list) else c for c in choices] for choices in page["refreshed"]]
     assert found == [["none", "new.safetensors"], ["none"]]
     assert page["choices"][[name for name, _, _ in ARGUMENTS].index("statistics")] == ["none"]
+
+
+def test_the_button_for_schedule_details_reads_the_page(page):
+    """One event, with the host's own components first; wherever the user has put them. Its text goes when another sampler is chosen."""
+    options = [f"script_txt2img_dpm-solver_ext_{name}" for name, _, _ in ARGUMENTS]
+    for place in ("txt2img", "late"):
+        events, read, output, answer = page["details"][place]
+        least = ["txt2img_sampling", "txt2img_scheduler", "txt2img_steps"]
+        more = ["txt2img_hr-checkbox", "txt2img_hires_steps", "hr_sampler", "txt2img_denoising_strength"]
+        assert events == 1 and read == [*least, *(more if place == "txt2img" else []), *options]
+        assert output == ["script_txt2img_dpm-solver_ext_told"] and answer == ["<p>No sampler of this extension is chosen.</p>"]
+    assert page["details"]["img2img"][1] == [
+        "img2img_sampling",
+        "img2img_scheduler",
+        "img2img_steps",
+        "img2img_denoising_strength",
+        *options,
+    ]
+    assert page["details"]["wiped"] == ""
 
 
 # --- the tab ----------------------------------------------------------------------------------------------------------------------------
