@@ -4,11 +4,14 @@
 (Hochbruck and Ostermann, Acta Numerica 2010, eq. 2.10; DPM-Solver, arXiv 2206.00927, appendix B).
 """
 
+import functools
 import math
 
 
 def phi(k: int, z: float) -> float:
     """φ_k(z) in float64, to about 1e-14 relative: a series near 0, where the recurrence cancels, else the recurrence."""
+    if k == 1:
+        return math.expm1(z) / z if z else 1.0
     if abs(z) < 1.0 + k:
         term = total = 1.0 / math.factorial(k)
         j = 0
@@ -23,6 +26,7 @@ def phi(k: int, z: float) -> float:
     return value
 
 
+@functools.lru_cache(maxsize=64)  # a step and its correction ask for the same
 def data_moment(k: int, h: float) -> float:
     """∫_0^h e^{τ-h} τ^k dτ = k! h^{k+1} φ_{k+1}(-h): how much a step of size h takes of x0(λ) = (λ-λ_s)^k, over α_t.
 
@@ -33,6 +37,7 @@ def data_moment(k: int, h: float) -> float:
     return math.factorial(k) * h ** (k + 1) * phi(k + 1, -h)
 
 
+@functools.lru_cache(maxsize=64)
 def noise_moment(k: int, h: float) -> float:
     """-∫_0^h e^{-τ} τ^k dτ = -k! h^{k+1} e^{-h} φ_{k+1}(h): the same for ε(λ) = (λ-λ_s)^k, over α_t σ_s/α_s.
 

@@ -103,24 +103,21 @@ def ancestral_rate(eta: float, h: float) -> float:
 
 
 @functools.cache
-def _gauss() -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(16)
+def _gauss(panels: int) -> tuple[np.ndarray, np.ndarray]:
+    """(points, weights) of Gauss-Legendre with 16 points on each of so many panels of 0…1."""
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    return ((np.arange(panels)[:, None] + (nodes + 1) / 2) / panels).ravel(), np.tile(weights, panels) / (2 * panels)
 
 
-def _v_moments(path: Path, lam_s: float, h: float, size_t: float, offsets: Sequence[float]) -> list[float]:
-    """-G_t ∫_0^h sinφ cosφ/(cos²φ+δ²)^{a/2} N_k dτ by Gauss-Legendre on panels of at most 1 in λ (to 1e-13); offsets: λ_s - λ_j."""
-    panels = max(1, math.ceil(abs(h)))
-    nodes, weights = _gauss()
-    tau = ((np.arange(panels)[:, None] + (nodes + 1) / 2) * (h / panels)).ravel()
-    phi = np.arctan(np.exp(-(lam_s + tau)))
-    integrand = (
-        np.tile(weights, panels) * (-size_t * h / (2 * panels)) * np.sin(phi) * np.cos(phi) / (np.cos(phi) ** 2 + FLOOR**2) ** (POWER / 2)
-    )
-    moments = []
-    for offset in offsets:
-        moments.append(float(integrand.sum()))
-        integrand = integrand * (tau + offset)
-    return moments
+@functools.lru_cache(maxsize=64)  # a step, its reach and its correction ask for the same
+def _v_moments(path: Path, s: float, t: float) -> list[float]:
+    """-G_t ∫_0^h sinφ cosφ/(cos²φ+δ²)^{a/2} τ^k dτ for k < 5 by Gauss-Legendre on panels of at most 1 in λ (to 1e-13)."""
+    lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
+    points, weights = _gauss(max(1, math.ceil(abs(h))))
+    tau = h * points
+    cosine = (1 + np.tanh(lam_s + tau)) / 2 + FLOOR**2  # cos²φ + δ², and sinφ cosφ = 1/(2 cosh λ)
+    integrand = (-math.hypot(path.alpha(t), path.sigma(t)) * h / 2) * weights / np.cosh(lam_s + tau) * cosine ** (-POWER / 2)
+    return (tau ** np.arange(5)[:, None] @ integrand).tolist()
 
 
 def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[float], rule: str, eta: float = 0.0) -> list[float]:
@@ -133,8 +130,9 @@ def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[fl
     τ^k in the place of N_k, as DPM-Solver-v3's pseudo-order methods do. Form "v" knows "taylor" only.
     """
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
+    offsets = [lam_s - path.half_logsnr(n) for n in nodes[:-1]]
     if form == "v":
-        return _v_moments(path, lam_s, h, math.hypot(path.alpha(t), path.sigma(t)), [lam_s - path.half_logsnr(n) for n in nodes])
+        return raw_to_newton(_v_moments(path, s, t)[: len(nodes)], offsets)
     if h == -math.inf:  # to pure noise, one node: what the state lacks of α_t c + σ_t n
         return [-path.sigma(t) * path.alpha(s) / path.sigma(s) if form == "x0" else path.sigma(t)]
     rate = 1 + eta
@@ -148,7 +146,7 @@ def newton_moments(path: Path, form: str, s: float, t: float, nodes: Sequence[fl
         raw[1] = scale * h * h / 2 if rule == "bh1" else raw[0] * h / 2
     if len(nodes) == 3 and rule.startswith("official"):
         raw[2] /= 2
-    return raw if rule == "pseudo" else raw_to_newton(raw, [lam_s - path.half_logsnr(n) for n in nodes[:-1]])
+    return raw if rule == "pseudo" else raw_to_newton(raw, offsets)
 
 
 def node_weights(
@@ -162,12 +160,17 @@ def node_weights(
         if fade == 0:
             continue
         for j in range(k + 1):  # f[λ_0 … λ_k] = Σ_j f_j / Π_{i≠j} (λ_j - λ_i)
-            weights[j] += fade * moment / math.prod(lams[j] - lams[i] for i in range(k + 1) if i != j)
-    return [w * damping(path, form, n) for w, n in zip(weights, nodes, strict=True)]
+            apart = 1.0
+            for i in range(k + 1):
+                apart *= lams[j] - lams[i] if i != j else 1.0
+            weights[j] += fade * moment / apart
+    return weights if form != "v" else [w * damping(path, form, n) for w, n in zip(weights, nodes, strict=True)]
 
 
 def coefficient(w: float | np.ndarray) -> Coefficient:
     """A weight as a tape's coefficient: a number unless it differs over bins. A bias that is nowhere is 0, which costs nothing."""
+    if isinstance(w, float):
+        return float(w)
     if isinstance(w, np.ndarray) and not w.any():
         return 0.0
     return Field(w) if isinstance(w, np.ndarray) and w.size > 1 else float(np.ravel(w)[0])
@@ -178,5 +181,10 @@ def terms_of(
 ) -> tuple[tuple[str, Coefficient], ...]:
     """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
     pairs = [(state, state_factor), *zip(values, weights, strict=True)]
-    sizes = [float(np.abs(w).max()) for _, w in pairs]
-    return tuple((name, coefficient(w)) for (name, w), size in zip(pairs, sizes, strict=True) if size > 1e-13 * max(sizes))
+    sizes = [_size(w) for _, w in pairs]
+    least = 1e-13 * max(sizes)
+    return tuple([(name, coefficient(w)) for (name, w), size in zip(pairs, sizes, strict=True) if size > least])
+
+
+def _size(w) -> float:
+    return abs(w) if isinstance(w, float) else float(np.abs(w).max())

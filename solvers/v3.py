@@ -124,11 +124,11 @@ def state_weight(ways: Ways, path: Path, s: float, t: float) -> np.ndarray:
 
 def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
     """Integrals of N_0, N_1, … = Π (τ + offset_j) from those of 1, τ, τ², …"""
-    out, polynomial = [], [1.0]
-    for a in [*offsets[: len(raw) - 1], 0.0]:
-        out.append(sum(c * m for c, m in zip(polynomial, raw, strict=False)))
-        polynomial = [a * low + high for low, high in zip([*polynomial, 0.0], [0.0, *polynomial], strict=True)]
-    return out
+    out = []
+    for a in offsets[: len(raw) - 1]:
+        out.append(raw[0])
+        raw = [high + a * low for low, high in zip(raw, raw[1:], strict=False)]  # the same with one more factor (τ + a)
+    return [*out, raw[0]]
 
 
 def node_weights(
