@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dpm_solver_ext.solvers.choices import PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE
+from dpm_solver_ext.solvers.step import FLOOR, POWER
 from dpm_solver_ext.solvers.tape import TapeError
 from dpm_solver_ext.tests.unit.test_order import geometric, grid, problem, slope
 
@@ -70,7 +72,12 @@ def test_links_to_names_of_the_code(page):
         assert name[2] in known, (words, target)
 
 
-def test_theory_cites_the_code():
+def test_theory_is_that_of_the_code():
+    """What section 4 says of the preset auto and of its two constants; and it cites what it speaks of."""
+    text = " ".join(text_of("docs/theory.md").split())
+    assert PRESETS["auto"] == {"algorithm": "dpmsolver-v", "order": 2, "corrector": "unipc"}
+    assert "Preset `auto` uses it, with order 2 and the corrector" in text
+    assert f"a = {POWER} damps" in text and f"δ = {FLOOR} ends" in text
     assert len([words for words, target in links_of(text_of("docs/theory.md")) if target.endswith(".py")]) > 30
 
 
