@@ -1,13 +1,16 @@
 // @ts-check
-/** DPM-Solver (ext) in ComfyUI's page: the schedule plot in its nodes, and widgets that show only while they act. */
+/** DPM-Solver (ext) in ComfyUI's page: the schedule plot in its nodes, widgets that show only while they act, presets and settings. */
 
 // @ts-ignore the host serves it
 import { api } from "../../scripts/api.js";
 // @ts-ignore the host serves it
 import { app } from "../../scripts/app.js";
 
-import { PLOTTED, kindOf, nodesOfRun } from "./lib/graph.js";
+import { ADDED, PLOT, commandsOf, menuOf, settingsOf } from "./lib/commands.js";
+import { remember } from "./lib/family.js";
+import { PLOTTED, SAMPLERS, SCHEDULER, kindOf, nodeAt, plottedOf } from "./lib/graph.js";
 import { Panel } from "./lib/panel.js";
+import { setWidgets, whenAdded } from "./lib/presets.js";
 
 /** @type {Map<import("./lib/host").Node, Panel>} */
 const panels = new Map();
@@ -26,22 +29,51 @@ function changed() {
   });
 }
 
+/** @returns {Promise<import("./lib/presets.js").Preset[]>} none from a server that is older than this page */
+async function presets() {
+  try {
+    const answer = await api.fetchApi("/dpm_solver_ext/presets");
+    return answer.ok ? await answer.json() : [];
+  } catch {
+    return [];
+  }
+}
+
+const table = await presets();
+const commands = commandsOf(app, table);
+const setting = (/** @type {string} */ id) => app.extensionManager?.setting?.get(id);
+
 app.registerExtension({
   name: "DPMSolverExt",
   aboutPageBadges: [
     { label: "DPM-Solver (ext)", url: "https://github.com/dpm-solver-ext/dpm-solver-ext", icon: "pi pi-chart-line" },
   ],
+  commands,
+  menuCommands: [{ path: ["Extensions", "DPM-Solver (ext)"], commands: commands.map((command) => command.id) }],
+  settings: settingsOf(table, (shown) => panels.forEach((panel) => panel.show(shown))),
+  /** @param {import("./lib/host").Node} node */
+  getNodeMenuItems: (node) => menuOf(app, table, node),
   setup() {
     api.addEventListener("graphChanged", changed);
     api.addEventListener("dpm_solver_ext.plan", (/** @type {CustomEvent} */ event) => {
-      const { node, plan } = event.detail ?? {};
-      for (const found of nodesOfRun(app.rootGraph ?? app.graph, String(node))) panels.get(found)?.ran(plan);
+      const { node, plan, family, live } = event.detail ?? {};
+      const run = nodeAt(app.rootGraph ?? app.graph, String(node));
+      if (!run) return;
+      if (family) remember(run, family);
+      for (const found of plottedOf(run)) panels.get(found)?.ran(plan, live ?? "as it ran");
     });
   },
   /** @param {import("./lib/host").Node} node */
   nodeCreated(node) {
-    if (!PLOTTED.includes(kindOf(node))) return;
-    panels.set(node, new Panel(node, app, api, changed));
+    const kind = kindOf(node);
+    if (kind === SCHEDULER || SAMPLERS.includes(kind)) {
+      whenAdded(node, () => {
+        const preset = table.find((row) => row.id === setting(ADDED));
+        if (preset) setWidgets(preset, [node]);
+      });
+    }
+    if (!PLOTTED.includes(kind)) return;
+    panels.set(node, new Panel(node, app, api, changed, setting(PLOT) !== false));
     changed();
   },
   afterConfigureGraph: changed,

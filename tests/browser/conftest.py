@@ -24,6 +24,15 @@ FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--disable-features=LocalNetworkAccessChecks",  # the last for a page whose files do not come over the network
 )  # fmt: skip
+# all nodes into view at once, where the page's own command glides there; then two frames, in which they are drawn
+FIT = """async () => {
+  const boxes = app.graph._nodes.map((n) => [n.pos[0], n.pos[1] - 30, n.pos[0] + n.size[0], n.pos[1] + n.size[1]]);
+  if (!boxes.length) return;
+  const [left, top, right, bottom] = [0, 1, 2, 3].map((i) => Math[i < 2 ? 'min' : 'max'](...boxes.map((b) => b[i])));
+  app.canvas.ds.fitToBounds([left - 60, top - 60, right - left + 120, bottom - top + 120]);
+  app.canvas.setDirty(true, true);
+  for (let i = 0; i < 2; i++) await new Promise((done) => requestAnimationFrame(done));
+}"""
 DEMO = ROOT / "demo" / "pack" / "example_workflows"
 
 
@@ -107,8 +116,20 @@ class Page:
         text = workflow.read_text(encoding="utf-8") if isinstance(workflow, Path) else workflow
         self.js("(text) => app.loadGraphData(JSON.parse(text))", text)
         self.wait("(n) => app.graph._nodes.length === n", len(json.loads(text)["nodes"]))
-        self.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(400)  # the view glides there
+        self.js(FIT)
+        self.page.wait_for_timeout(100)
+
+    def command(self, name):
+        self.js("(name) => app.extensionManager.command.execute(name)", name)
+
+    def step(self):
+        """What was changed until now is one step of the page's undo, as after an edit by hand."""
+        self.page.wait_for_timeout(300)  # the page begins to keep steps of a workflow some time after it was loaded
+        self.js("() => { app.canvas.emitBeforeChange(); app.canvas.emitAfterChange() }")
+
+    def values(self, kind):
+        """The widgets of the first node of this kind."""
+        return self.js(f"() => Object.fromEntries({self.node(kind)}.widgets.map((w) => [w.name, w.value]))")
 
     def saved(self):
         return json.loads(self.js("() => JSON.stringify(app.graph.serialize())"))
@@ -153,14 +174,15 @@ class Page:
 
     def ours(self):
         """What the page complained of that has to do with this pack."""
-        outside = ("comfy.org", "api.comfy", "/docs/")  # the host tries to reach its makers, and help in every language
+        # the host tries to reach its makers, and help in every language; it does not wait for the answer when it saves a setting
+        outside = ("comfy.org", "api.comfy", "/docs/", "/api/settings/")
         said = [(text, where) for text, where in self.said if not any(name in text + where for name in outside)]
         return [(text, where) for text, where in said if "my-pack" in text + where or "dpm" in (text + where).lower()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(chromium):
-    """Chromium, for one module: while Playwright runs, nothing else in this thread may start an event loop, as other folders' tests do."""
+    """Chromium, for this folder: while Playwright runs, nothing else in this thread may start an event loop, as other folders' tests do."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -169,13 +191,13 @@ def browser(chromium):
         found.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def pinned(browser, server):
     """The page of the front end that ComfyUI 0.3.75 pins."""
     return Page(browser.new_page(viewport={"width": 1900, "height": 1150}), server.url)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def newest(browser, server, newer):
     """The page of a newer front end."""
     page = browser.new_page(viewport={"width": 1900, "height": 1150})

@@ -76,7 +76,7 @@ export function runOf(node, name) {
     const link = linkOf(node.graph, waiting.shift());
     const to = link ? node.graph?.getNodeById(link.target_id) : null;
     if (kindOf(to) === "Reroute") waiting.push(...(to?.outputs?.[0]?.links ?? []));
-    else if (to?.inputs?.some((input) => input.name === "sampler") && to.inputs.some((input) => input.name === "sigmas")) return to;
+    else if (to && isRun(to)) return to;
   }
   return null;
 }
@@ -120,21 +120,38 @@ export function requestOf(node, model) {
 }
 
 /**
- * The nodes whose plot a run at the sampling node `id` belongs to: those that feed its sampler and its sigmas. "12:5" is node 5 in subgraph
- * node 12.
+ * The node with this id; "12:5" is node 5 in subgraph node 12.
  * @param {Graph | null | undefined} root
  * @param {string} id
- * @returns {Node[]}
+ * @returns {Node | null}
  */
-export function nodesOfRun(root, id) {
+export function nodeAt(root, id) {
   let graph = root;
   /** @type {Node | null | undefined} */
-  let run = null;
+  let node = null;
   for (const part of id.split(":")) {
-    run = graph?.getNodeById(/^\d+$/.test(part) ? Number(part) : part);
-    graph = run?.subgraph;
+    node = graph?.getNodeById(/^\d+$/.test(part) ? Number(part) : part);
+    graph = node?.subgraph;
   }
-  if (!run) return [];
-  const found = [sourceOf(run, "sampler"), sourceOf(run, "sigmas")];
-  return [...new Set(found)].filter((node) => node !== null && PLOTTED.includes(kindOf(node))).map((node) => /** @type {Node} */ (node));
+  return node ?? null;
+}
+
+/**
+ * Whether a node takes a sampler and sigmas, and so runs them.
+ * @param {Node | null | undefined} node
+ * @returns {boolean}
+ */
+export function isRun(node) {
+  const names = node?.inputs?.map((input) => input.name) ?? [];
+  return names.includes("sampler") && names.includes("sigmas");
+}
+
+/**
+ * The nodes whose plot a run at a node belongs to: itself, and those that feed its sampler and its sigmas.
+ * @param {Node} run
+ * @returns {Node[]}
+ */
+export function plottedOf(run) {
+  const found = [run, sourceOf(run, "sampler"), sourceOf(run, "sigmas")].filter((node) => node !== null);
+  return [...new Set(found)].filter((node) => PLOTTED.includes(kindOf(node)));
 }

@@ -26,6 +26,7 @@ export interface Node {
   comfyClass?: string;
   graph?: Graph | null;
   subgraph?: Graph;
+  pos: [number, number] | Float32Array;
   size: [number, number] | Float32Array;
   flags?: Record<string, unknown>;
   properties: Record<string, unknown>;
@@ -36,6 +37,7 @@ export interface Node {
   onConfigure?: (info: unknown) => void;
   onConnectionsChange?: (...args: unknown[]) => void;
   addDOMWidget(name: string, type: string, element: HTMLElement, options: Record<string, unknown>): Widget;
+  connect(slot: number, node: Node, input: string): unknown;
   computeSize(): [number, number];
   setSize(size: [number, number]): void;
   setDirtyCanvas(foreground: boolean, background: boolean): void;
@@ -44,18 +46,36 @@ export interface Node {
 export interface Graph {
   links?: unknown;
   _links?: unknown;
+  nodes: Node[];
+  add(node: Node): unknown;
   getNodeById(id: number | string): Node | null | undefined;
+}
+
+export interface Canvas {
+  graph?: Graph | null;
+  ds: { visible_area: ArrayLike<number> & Iterable<number> };
+  selectedItems?: Set<Node>;
+  emitBeforeChange?: () => void;
+  emitAfterChange?: () => void;
+  processMouseWheel?: (event: WheelEvent) => void;
 }
 
 export interface App {
   graph: Graph;
   rootGraph?: Graph;
-  extensionManager?: { workflow?: { activeWorkflow?: { changeTracker?: { checkState?: () => void } } | null } };
-  canvas?: { processMouseWheel?: (event: WheelEvent) => void };
+  extensionManager?: {
+    setting?: { get(id: string): unknown; set(id: string, value: unknown): unknown };
+    toast?: { add(message: { severity: string; summary: string; detail: string; life: number }): void };
+  };
+  canvas?: Canvas;
   registerExtension(extension: Record<string, unknown>): void;
 }
 
 export interface Api {
   fetchApi(route: string, options?: RequestInit): Promise<Response>;
   addEventListener(name: string, listener: (event: CustomEvent) => void): void;
+}
+
+declare global {
+  const LiteGraph: { createNode(kind: string): Node | null };
 }

@@ -9,13 +9,14 @@
 
 import { hiddenWidgets } from "./applies.js";
 import { SCHEDULER, kindOf, requestOf, valuesOf } from "./graph.js";
+import { Hiding } from "./hiding.js";
 import { moved } from "./manual.js";
 import { Plot } from "./plot.js";
+import { oneStep } from "./undo.js";
 
 const NAME = "dpm_plan"; // of the widget; never in a saved workflow
 const HEIGHT = 190;
 const WIDTH = 320;
-const GAP = 4; // px that the canvas puts under each widget
 const WAIT = 120; // ms between the last change and the question
 const LOOK = "dpm_plan_axis"; // property of the node, saved with the workflow
 
@@ -25,8 +26,9 @@ export class Panel {
    * @param {App} app
    * @param {Api} api
    * @param {() => void} onChange called when a widget of the node has changed
+   * @param {boolean} shown whether there is a plot
    */
-  constructor(node, app, api, onChange) {
+  constructor(node, app, api, onChange, shown) {
     this.node = node;
     this.app = app;
     this.api = api;
@@ -34,16 +36,15 @@ export class Panel {
       (look) => {
         node.properties[LOOK] = look.axis;
       },
-      () => this.rows(hiddenWidgets(kindOf(node), valuesOf(node))), // it was put into a page, or into another one
+      () => this.hiding.rows(this.hidden()), // it was put into a page, or into another one
     );
+    this.shown = shown;
     this.asked = "";
     /** @type {string | null} */
     this.model = null;
     /** @type {number | undefined} */
     this.timer = undefined;
     this.gone = false;
-    /** @type {Map<import("./host").Widget, PropertyDescriptor | undefined>} how hidden widgets say their size when they are shown */
-    this.sizes = new Map();
     this.widget = node.addDOMWidget(NAME, "dpm_plan", this.plot.element, {
       serialize: false,
       hideOnZoom: false,
@@ -52,9 +53,10 @@ export class Panel {
       setValue: () => {},
     });
     this.widget.serialize = false; // the options' is for the prompt, this one for the saved workflow
+    this.hiding = new Hiding(node, this.widget);
     this.plot.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.listen(onChange);
-    this.arrange(false);
+    this.hiding.arrange(this.hidden(), false);
     node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]]); // of a new node; a saved one brings its own
   }
 
@@ -73,7 +75,7 @@ export class Panel {
     const [configured, removed, connected] = [node.onConfigure, node.onRemoved, node.onConnectionsChange];
     node.onConfigure = (info) => {
       configured?.call(node, info);
-      this.arrange(false); // the size that was saved is the right one for what was shown then
+      this.hiding.arrange(this.hidden(), false); // the size that was saved is the right one for what was shown then
       onChange();
     };
     node.onConnectionsChange = function (...args) {
@@ -99,70 +101,29 @@ export class Panel {
     this.plot.destroy();
   }
 
+  /** The names of the widgets that are to be hidden now: for a value that comes by a link, which is not known, nothing hides. @private */
+  hidden() {
+    const hidden = hiddenWidgets(kindOf(this.node), valuesOf(this.node));
+    return this.shown ? hidden : hidden.add(NAME);
+  }
+
+  /** The user wants plots, or none. @param {boolean} shown */
+  show(shown) {
+    if (this.shown === shown) return;
+    this.shown = shown;
+    this.changed();
+  }
+
   /** Something may have changed: hide what does not act now, and ask again if the question is another. */
   changed() {
     if (this.gone) return;
-    this.arrange(true);
+    this.hiding.arrange(this.hidden(), true);
     const manual = kindOf(this.node) === SCHEDULER && valuesOf(this.node).schedule === "manual" && "manual_sigmas" in valuesOf(this.node);
     this.plot.onDrag = manual ? (from, to) => this.drag(from, to) : null;
     this.plot.look({ axis: this.node.properties[LOOK] === "lam" ? "lam" : "sigma" });
     clearTimeout(this.timer);
+    if (!this.shown) return;
     this.timer = window.setTimeout(() => void this.ask(), WAIT);
-  }
-
-  /**
-   * Hide the widgets that do not act. Values, order and what is saved stay; the node keeps the height of its plot.
-   * @param {boolean} resize
-   */
-  arrange(resize) {
-    const { node } = this;
-    const hidden = hiddenWidgets(kindOf(node), valuesOf(node)); // a value that comes by a link is not known: nothing hides for it
-    const before = node.computeSize()[1];
-    let moved = false;
-    for (const widget of node.widgets ?? []) {
-      const hide = hidden.has(widget.name);
-      if (widget === this.widget || !!widget.hidden === hide) continue;
-      widget.hidden = hide;
-      this.collapse(widget, hide);
-      moved = true;
-    }
-    this.rows(hidden);
-    if (!moved) return;
-    const after = node.computeSize()[1];
-    if (resize) node.setSize([node.size[0], Math.max(after, node.size[1] + after - before)]);
-    node.setDirtyCanvas(true, true);
-  }
-
-  /**
-   * The classic canvas leaves the place of a hidden widget empty, unless it says that it needs none.
-   * @param {import("./host").Widget} widget
-   * @param {boolean} hide
-   * @private
-   */
-  collapse(widget, hide) {
-    if (hide) {
-      this.sizes.set(widget, Object.getOwnPropertyDescriptor(widget, "computeSize"));
-      widget.computeSize = () => [0, -GAP];
-      return;
-    }
-    const before = this.sizes.get(widget);
-    delete widget.computeSize;
-    if (before) Object.defineProperty(widget, "computeSize", before);
-  }
-
-  /**
-   * Nodes 2.0 of front ends before 1.58 asks a widget only once whether it is hidden, and goes on to show one row for each.
-   * @param {Set<string>} hidden
-   * @private
-   */
-  rows(hidden) {
-    const widgets = this.node.widgets ?? [];
-    const rows = this.plot.element.closest(".lg-node-widgets")?.children;
-    if (rows?.length !== widgets.length) return; // the classic canvas, or one that hides by itself
-    for (const [i, widget] of widgets.entries()) {
-      const row = rows[i];
-      if (row instanceof HTMLElement) row.style.display = hidden.has(widget.name) ? "none" : "";
-    }
   }
 
   /**
@@ -176,7 +137,7 @@ export class Panel {
     const widget = this.node.widgets?.find((w) => w.name === "manual_sigmas");
     if (!widget) return null;
     if (from === undefined || to === undefined) {
-      this.app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+      oneStep(this.app, () => {});
       return null;
     }
     const found = moved(String(widget.value), from, to);
@@ -205,17 +166,18 @@ export class Panel {
     }
     if (this.gone || this.asked !== body) return;
     if (found.error) this.plot.say(String(found.error));
-    else this.plot.show(found, false);
+    else this.plot.show(found, "");
   }
 
   /**
-   * A run has begun or ended that this node was part of.
+   * A run has begun or ended that this node was part of, or its tuning has found something.
    * @param {import("./plot.js").Plan} plan
+   * @param {string} badge
    */
-  ran(plan) {
+  ran(plan, badge) {
     clearTimeout(this.timer);
-    this.model = plan.model ?? null;
+    this.model = plan.model ?? this.model;
     this.asked = JSON.stringify(requestOf(this.node, this.model)); // it stays until a widget changes
-    this.plot.show(plan, true);
+    this.plot.show(plan, badge);
   }
 }

@@ -1,0 +1,15 @@
+// @ts-check
+/** Changes that are one step of the page's undo. */
+
+/**
+ * @param {import("./host").App} app
+ * @param {() => void} change
+ */
+export function oneStep(app, change) {
+  app.canvas?.emitBeforeChange?.();
+  try {
+    change();
+  } finally {
+    app.canvas?.emitAfterChange?.(); // the page compares the graph with its last state here
+  }
+}
