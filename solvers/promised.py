@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .path import Path
-from .proof_v3 import expected, gauss
-from .statistics import Statistics
+from .proof_v3 import Along, gauss, polynomials
 from .step import FLOOR, POWER
 from .structure import kept
 from .tape import Claim
@@ -42,20 +41,12 @@ def _panels(count: int) -> tuple[np.ndarray, np.ndarray]:
     return ((np.arange(count)[:, None] + (nodes + 1) / 2) / count).ravel(), np.tile(weights, count) / (2 * count)
 
 
-def polynomials(at: np.ndarray, roots: Sequence[np.ndarray]) -> np.ndarray:
-    """N_0, N_1, … with these roots, along a new last axis."""
-    found = [np.ones_like(at)]
-    for root in roots:
-        found.append(found[-1] * (at - root))
-    return np.stack(found, axis=-1)
-
-
 class Promised:
     """Claims of one form, rule, number of nodes and kind of end."""
 
-    def __init__(self, levels: Levels, claims: Sequence[Claim], statistics: Statistics | None):
+    def __init__(self, levels: Levels, claims: Sequence[Claim], along: Along | None):
         first = claims[0]
-        self.levels, self.claims, self.statistics = levels, claims, statistics
+        self.levels, self.claims, self.along = levels, claims, along
         self.form, self.rule, self.noisy, self.cases = first.form, first.rule, first.eta > 0, max(1, len(first.nodes))
         self.alpha_s, self.sigma_s, self.lam_s = levels.of([c.sigma_from for c in claims])
         self.alpha_t, self.sigma_t, self.lam_t = levels.of([c.sigma_to for c in claims])
@@ -68,8 +59,8 @@ class Promised:
     def expected(self) -> np.ndarray:
         """The states at the ends (from α c + σ n for k = 0; from 0 for k > 0; from G_s in form "v", from α_s in "f")."""
         if self.form == "f":
-            assert self.statistics is not None
-            return np.array([[expected(self.levels.path, c, k, self.statistics) for k in range(self.cases)] for c in self.claims])
+            assert self.along is not None
+            return self.along.expected(self.claims, self.levels.path)
         if self.form == "v":
             return np.hypot(self.alpha_t, self.sigma_t) + self.fades * self.integrated(self.roots)
         moved = self.of_rule() if self.cases > 1 or self.noise_alone else np.zeros((len(self.claims), 1))

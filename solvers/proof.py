@@ -19,12 +19,12 @@ the ε forms the integral of the SDE's.
 import numpy as np
 
 from .path import PATHS
-from .promised import C, Levels, N, Promised, polynomials
-from .proof_v3 import along, one_by_one
-from .statistics import Statistics
+from .promised import C, Levels, N, Promised
+from .proof_v3 import Along, one_by_one, polynomials
 from .step import FLOOR, POWER
 from .structure import ROUNDING, check_structure
-from .tape import Tape, TapeError
+from .tape import Measure, Tape, TapeError
+from .trust import at, check_trusts
 from .unrolled import Shape, Unrolled, unrolled
 
 TOLERANCE = 1e-11
@@ -36,24 +36,30 @@ def check(tape: Tape) -> Tape:
 
     The claims must lead from the first sigma to the last, every record must belong to one of them, and each claim must hold. Time is
     linear in the steps: claims are taken in blocks. Of a tape with parity statistics, which sum in the official code's own way, only
-    the structure is checked.
+    the structure is checked. Where slopes are measured the tape must hold at trust 0 and at trust 1, and so at all: see `trust`.
     """
+    if any(isinstance(r, Measure) for r in tape.records):
+        check_trusts(tape)
+        for trust in (0.0, 1.0):
+            check(at(tape, trust))
+        return tape
     check_structure(tape)
     if tape.statistics is not None and tape.statistics.parity:
         return tape
-    levels = Levels(PATHS[tape.path])
+    levels = Levels(path := PATHS[tape.path])
     for one in one_by_one(tape):
+        along = Along(one.statistics, one, path) if one.statistics is not None else None
         for (shape, *_), found in unrolled(one).items():
             for begin in range(0, len(found), BLOCK):
-                _Alike(levels, found[begin : begin + BLOCK], one.statistics).check(tape.solver, shape)
+                _Alike(levels, found[begin : begin + BLOCK], along).check(tape.solver, shape)
     return tape
 
 
 class _Alike(Promised):
     """Claims that reach their ends in the same way, and what their records make of prescribed evaluations."""
 
-    def __init__(self, levels: Levels, found: list[Unrolled], statistics: Statistics | None):
-        super().__init__(levels, [claim for claim, _, _ in found], statistics)
+    def __init__(self, levels: Levels, found: list[Unrolled], along: Along | None):
+        super().__init__(levels, [claim for claim, _, _ in found], along)
         self.weights = np.array([weights for _, weights, _ in found]).T[:, :, None]
         self.evaluated = [levels.of(sigmas) for sigmas in zip(*(s for _, _, s in found), strict=True)]
 
@@ -124,8 +130,8 @@ class _Alike(Promised):
 
     def of_f(self, level: np.ndarray, x: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """f = e^{∫s} (g + B), x0 = (1-l) y - f."""
-        way, (alpha, _, lam) = self.statistics, level
-        assert way is not None
-        l = way.blocks[0][0].value(lam[:, 0])  # noqa: E741
-        to_s, drift = np.array([along(way, a, b)[1:3] for a, b in zip(self.lam_s[:, 0], lam[:, 0], strict=True)]).T[:, :, None]
+        along, (alpha, _, lam) = self.along, level
+        assert along is not None
+        l = along.statistics.blocks[0][0].value(lam[:, 0])  # noqa: E741
+        to_s, drift = along.drift(self.lam_s[:, 0], lam[:, 0])
         return (1 - l) * x / alpha - np.exp(to_s) * (wanted + drift)

@@ -5,7 +5,7 @@ The integrals are made here anew, from the statistics' values at points; the pla
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,48 +31,88 @@ def _to_points() -> np.ndarray:
     return np.linalg.solve(powers.T, np.array(primitives)).T
 
 
-@functools.lru_cache(maxsize=512)
-def along(statistics: Statistics, lam_s: float, lam: float) -> tuple[float, float, float, np.ndarray]:
-    """From λ_s to λ, of statistics of one bin: ∫l, ∫s, B = ∫ e^{-∫s} b, and rows of points: λ, weight, ∫l, ∫s, B. Gauss-Legendre on panels,
-    whose integrals to each point are those of the polynomial through the panel's values."""
-    nodes, weights = gauss()
-    integrate = _to_points().T
-    if math.isinf(lam):
-        lam = max(lam_s, float(statistics.lam[-1]))
-    marks = sorted([lam_s, lam, *(k for k in statistics.lam if min(lam_s, lam) < k < max(lam_s, lam))], reverse=bool(lam < lam_s))
-    cuts = [np.linspace(p, q, math.ceil(abs(q - p) / 2) + 1)[:-1] for p, q in zip(marks, marks[1:], strict=False)]
-    ends = np.concatenate([*cuts, [lam]])
-    half = np.diff(ends)[:, None] / 2
-    at = ends[:-1, None] + half * (nodes + 1)
-    l, s, drift = (curve.value(at.ravel())[:, 0].reshape(at.shape) for curve in statistics.blocks[0])  # noqa: E741
+class Along:
+    """l, s and b of statistics of one bin, summed up along the λ of a tape by Gauss-Legendre on panels that end at each of them, whose
+    integrals to each point are those of the polynomial through the panel's values. Arrays are (panels, points of each)."""
 
-    def summed(rate: np.ndarray) -> tuple[float, np.ndarray]:
-        whole = half[:, 0] * (rate @ weights)
-        return float(whole.sum()), half * (rate @ integrate) + (np.cumsum(whole) - whole)[:, None]
-
-    (all_l, to_l), (all_s, to_s) = summed(l), summed(s)
-    all_drift, to_drift = summed(np.exp(-to_s) * drift)
-    return all_l, all_s, all_drift, np.stack([at, half * weights, to_l, to_s, to_drift]).reshape(5, -1)
-
-
-def expected(path: Path, claim: Claim, k: int, statistics: Statistics) -> float:
-    """DPM-Solver-v3's step on g = N_k from y = 1."""
-    s, t = claim.sigma_from, claim.sigma_to
-    lam_s, lam_t = path.half_logsnr(s), path.half_logsnr(t)
-    whole, grown, b, (at, w, to_l, to_s, drift) = along(statistics, lam_s, lam_t)
-    roots = [lam_s] * k if claim.rule == "pseudo" else [path.half_logsnr(n) for n in claim.nodes[:k]]
-    g = np.prod([at - root for root in roots], axis=0) if roots else np.ones_like(at)
-    if claim.rule == "dpmsolver" and k == 1 and len(claim.nodes) == 2:  # τ at the middle of the step
-        g = (lam_t - lam_s) / 2 + lam_s - roots[0] + 0 * at
-    y = math.exp(-whole) - float((w * np.exp(to_l - whole + to_s) * (claim.fades[k] * g + drift)).sum())
-    if math.isinf(lam_t):  # x0 = (1-l) y - f; or in part the end of y' = -l y - f with l and f ∝ z = e^{-2τ}: dy/dz = (l y + f)/2
-        share, ends = statistics.share(lam_s), np.array([lam_s, max(lam_s, float(statistics.lam[-1]))])
-        l_s, l_t = statistics.blocks[0][0].value(ends)[:, 0]
-        f = math.exp(grown) * (1 + b)
+    def __init__(self, statistics: Statistics, tape: Tape, path: Path):
+        levels = {s for c in tape.claims for s in (c.sigma_from, c.sigma_to, *c.nodes)}
+        self.statistics, self.last = statistics, float(statistics.lam[-1])
+        lams = [lam for s in levels if math.isfinite(lam := path.half_logsnr(s))]
+        inside = [k for k in statistics.lam.tolist() if min(lams, default=k) < k]
+        marks, ends = sorted({*lams, *inside, self.last}), []
+        for p, q in zip(marks, marks[1:], strict=False):
+            count = math.ceil((q - p) / 2)
+            ends += [p + (q - p) * i / count for i in range(count)]
+        self.ends = np.array([*ends, marks[-1]])
         nodes, weights = gauss()
-        end = math.exp(-l_t / 2) * y - f / 4 * float((weights * np.exp(-l_t * (nodes + 1) / 4)).sum())
-        y = share * (end if statistics.tail == "density" else (1 - l_t) * y - f) - (1 - share) * l_s
-    return path.alpha(t) * y
+        half, integrate = np.diff(self.ends)[:, None] / 2, _to_points().T
+        self.at, self.weight = self.ends[:-1, None] + half * (nodes + 1), half * weights
+        l, s, b = (curve.value(self.at.ravel())[:, 0].reshape(self.at.shape) for curve in statistics.blocks[0])  # noqa: E741
+        self.to_l, self.to_s = half * (l @ integrate), half * (s @ integrate)  # from the panel's own start
+        self.of_l, self.of_s = (np.concatenate([[0.0], np.cumsum((self.weight * a).sum(1))]) for a in (l, s))  # from the first to each
+        rate = np.exp(-self.to_s) * b
+        self.to_b, self.of_b = half * (rate @ integrate), (self.weight * rate).sum(1)
+
+    def _panels(self, lam_s: np.ndarray, lam: np.ndarray):
+        """(places of λ_s, of λ, panels between them, whether each of these counts) with the places as columns."""
+        i, j = (np.searchsorted(self.ends, a)[:, None] for a in (lam_s, lam))
+        which = np.minimum(i, j) + np.arange(max(1, int(np.abs(j - i).max())))
+        return i, j, np.minimum(which, len(self.at) - 1), which < np.maximum(i, j)
+
+    def drift(self, lam_s: np.ndarray, lam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(∫s, B = ∫ e^{-∫s} b) from each λ_s to each λ."""
+        i, j, which, counts = self._panels(lam_s, lam)
+        parts = np.where(counts, np.exp(np.where(counts, self.of_s[i] - self.of_s[which], 0.0)) * self.of_b[which], 0.0)
+        return self.of_s[j] - self.of_s[i], np.sign(j - i) * parts.sum(1, keepdims=True)
+
+    def points(self, lam_s: np.ndarray, lam: np.ndarray):
+        """From each λ_s to each λ: ∫l (ways, 1), and (ways, points) λ, weight, ∫l, ∫s and B to the points."""
+        i, j, which, counts = self._panels(lam_s, lam)
+        decay = np.exp(np.where(counts, self.of_s[i] - self.of_s[which], 0.0))[:, :, None]
+        parts = np.where(counts, decay[:, :, 0] * self.of_b[which], 0.0)
+        before = np.cumsum(parts, axis=1) - parts - np.where(j < i, parts.sum(1, keepdims=True), 0.0)
+        weight = np.where(counts[:, :, None], self.weight[which], 0.0) * np.sign(j - i)[:, :, None]
+        to_l, to_s = (
+            own[which] + np.where(counts, of[which] - of[i], 0.0)[:, :, None]
+            for own, of in ((self.to_l, self.of_l), (self.to_s, self.of_s))
+        )
+        found = (self.at[which], weight, to_l, to_s, before[:, :, None] + decay * self.to_b[which])
+        return self.of_l[j] - self.of_l[i], *(a.reshape(len(i), -1) for a in found)
+
+    def expected(self, claims: Sequence[Claim], path: Path) -> np.ndarray:
+        """DPM-Solver-v3's steps on g = N_k from y = 1, (claims, cases)."""
+        one = claims[0]
+        lam_s, lam_t, *nodes = (
+            np.array([path.half_logsnr(s) for s in sigmas])
+            for sigmas in zip(*((c.sigma_from, c.sigma_to, *c.nodes) for c in claims), strict=True)
+        )
+        reached = np.where(np.isfinite(lam_t), lam_t, np.maximum(lam_s, self.last))
+        whole, at, w, to_l, to_s, drift = self.points(lam_s, reached)
+        roots = [lam_s] * (len(nodes) - 1) if one.rule == "pseudo" else nodes[:-1]
+        g = polynomials(at, [root[:, None] for root in roots])
+        if one.rule == "dpmsolver" and len(nodes) == 2:  # τ at the middle of the step
+            g[:, :, 1] = ((lam_t - lam_s) / 2 + lam_s - roots[0])[:, None]
+        fades = np.array([c.fades for c in claims])
+        f = fades[:, None] * g + drift[:, :, None]
+        y = np.exp(-whole) - np.einsum("cp,cpk->ck", w * np.exp(to_l - whole + to_s), f)
+        if math.isinf(lam_t[0]):  # x0 = (1-l) y - f; or in part the end of y' = -l y - f with l and f ∝ z = e^{-2τ}: dy/dz = (l y + f)/2
+            share = np.array([[self.statistics.share(lam)] for lam in lam_s])
+            l_s, l_t = (self.statistics.blocks[0][0].value(a) for a in (lam_s, reached))
+            grown, b = self.drift(lam_s, reached)
+            f = np.exp(grown) * (1 + b)
+            points, weights = gauss()
+            end = np.exp(-l_t / 2) * y - f / 4 * (weights * np.exp(-l_t * (points + 1) / 4)).sum(1, keepdims=True)
+            y = share * (end if self.statistics.tail == "density" else (1 - l_t) * y - f) - (1 - share) * l_s
+        return np.array([[path.alpha(c.sigma_to)] for c in claims]) * y
+
+
+def polynomials(at: np.ndarray, roots: Sequence[np.ndarray]) -> np.ndarray:
+    """N_0, N_1, … with these roots, along a new last axis."""
+    found = [np.ones_like(at)]
+    for root in roots:
+        found.append(found[-1] * (at - root))
+    return np.stack(found, axis=-1)
 
 
 def one_by_one(tape: Tape) -> Iterator[Tape]:

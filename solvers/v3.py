@@ -15,6 +15,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,18 +43,22 @@ def panels(knots: np.ndarray, a: float, b: float) -> np.ndarray:
     return ends if a <= b else ends[::-1]
 
 
+Values = np.ndarray | float
+
+
 @dataclass(frozen=True)
 class Way:
-    """From λ_s to λ_t: e^{-∫l}, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,).
+    """From λ_s to λ_t: e^{-∫l}, ∫s and B_s there, ∫ e^{L_s - L_s(t) + S_s} τ^k dλ for k < 5, and the same of B_s; each (bins,), or plain
+    numbers where there is one bin.
 
     To σ = 0: of y_end what falls to y_s, to g = 1 (of one node) and to B_s; see `Statistics.share`.
     """
 
-    keep: np.ndarray
-    S: np.ndarray
-    B: np.ndarray
-    moments: tuple[np.ndarray, ...]
-    drift: np.ndarray
+    keep: Values
+    S: Values
+    B: Values
+    moments: tuple[Values, ...]
+    drift: Values
 
 
 class Ways:
@@ -62,17 +67,33 @@ class Ways:
     def __init__(self, statistics: Statistics):
         self.statistics = statistics
         self._known: dict[tuple[float, float], Way] = {}
+        self._grown: dict[float, Values] = {}  # ∫s from the first knot
+        self._drifts = statistics.parity or bool(statistics.b.any())
 
     def __call__(self, lam_s: float, lam_t: float) -> Way:
         if (lam_s, lam_t) not in self._known:
             self._known[lam_s, lam_t] = self.statistics.way(lam_s, lam_t) or self._integrated(lam_s, lam_t)
         return self._known[lam_s, lam_t]
 
+    def between(self, lam_s: float, lam: float) -> tuple[Values, Values]:
+        """(∫s, B_s) from λ_s to λ, without the rest of a way if need be."""
+        if self._drifts or (lam_s, lam) in self._known:
+            way = self(lam_s, lam)
+            return way.S, way.B
+        for at in (lam_s, lam):
+            if at not in self._grown:
+                self._grown[at] = _plain(np.concatenate([s.primitive(np.array([at]))[0] for _, s, _ in self.statistics.blocks]))
+        return self._grown[lam] - self._grown[lam_s], 0.0
+
     def _integrated(self, lam_s: float, lam_t: float) -> Way:
         share, density = self.statistics.share(lam_s), self.statistics.tail == "density"
         parts = [_integrate(part, lam_s, lam_t, share, density) for part in self.statistics.blocks]
-        joined = [np.concatenate(a) for a in zip(*parts, strict=True)]
+        joined = [_plain(np.concatenate(a)) for a in zip(*parts, strict=True)]
         return Way(joined[0], joined[1], joined[2], tuple(joined[4:]), joined[3])
+
+
+def _plain(values: np.ndarray) -> Values:
+    return float(values[0]) if values.size == 1 else values
 
 
 def _integrate(curves, lam_s: float, lam_t: float, share: float, density: bool) -> list[np.ndarray]:
@@ -111,13 +132,13 @@ def _integrate(curves, lam_s: float, lam_t: float, share: float, density: bool) 
     return [np.broadcast_to(keep, end_s[0].shape), end_s[0], end_b, drift, *moments]
 
 
-def value(statistics: Statistics, path: Path, s: float) -> tuple[np.ndarray, float]:
+def value(statistics: Statistics, path: Path, s: float) -> tuple[Values, float]:
     """(factor of x, factor of x0) that give f at s."""
-    l = np.concatenate([curves[0].value(np.array([path.half_logsnr(s)]))[0] for curves in statistics.blocks])  # noqa: E741
+    l = _plain(np.concatenate([curves[0].value(np.array([path.half_logsnr(s)]))[0] for curves in statistics.blocks]))  # noqa: E741
     return (1 - l) / path.alpha(s), -1.0
 
 
-def state_weight(ways: Ways, path: Path, s: float, t: float) -> np.ndarray:
+def state_weight(ways: Ways, path: Path, s: float, t: float) -> Values:
     """The factor of x_s."""
     return path.alpha(t) / path.alpha(s) * ways(path.half_logsnr(s), path.half_logsnr(t)).keep
 
@@ -133,7 +154,7 @@ def raw_to_newton(raw: Sequence, offsets: Sequence[float]) -> list:
 
 def node_weights(
     ways: Ways, path: Path, s: float, t: float, nodes: Sequence[float], rule: str, fades: Sequence[float]
-) -> tuple[list[np.ndarray], np.ndarray]:
+) -> tuple[list[Values], Values]:
     """(factors of the stored f at `nodes`, newest first; bias), each term of the Newton form of g scaled by its fade. Rules as in
     `step.newton_moments`; "pseudo" (the paper's pseudo-order method, appendix C) puts τ^k in the place of N_k."""
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)  # h = ∞ to σ = 0
@@ -142,12 +163,14 @@ def node_weights(
     if rule == "dpmsolver" and len(nodes) == 2 and h < math.inf:
         raw[1] = raw[0] * h / 2
     moments = raw if rule == "pseudo" else raw_to_newton(raw, [lam_s - lam for lam in lams])
-    of_g = [np.zeros_like(raw[0]) for _ in nodes]
+    of_g: list[Any] = [0.0] * len(nodes)
     for k, (moment, fade) in enumerate(zip(moments, fades, strict=True)):
         for j in range(k + 1):
-            of_g[j] -= path.alpha(t) * fade * moment / math.prod(lams[j] - lams[i] for i in range(k + 1) if i != j)
+            apart = math.prod([lams[j] - lams[i] for i in range(k + 1) if i != j])
+            of_g[j] = of_g[j] - path.alpha(t) * fade * moment / apart
     bias, weights = -path.alpha(t) * step.drift, []
     for lam, w in zip(lams, of_g, strict=True):
-        weights.append(w if lam == lam_s else w * np.exp(-ways(lam_s, lam).S))
-        bias = bias if lam == lam_s else bias - w * ways(lam_s, lam).B
+        grown, drift = ways.between(lam_s, lam) if lam != lam_s else (0.0, 0.0)
+        weights.append(w * np.exp(-grown) if lam != lam_s else w)
+        bias = bias - w * drift
     return weights, bias
