@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io, ui
 
+from .aliases import aliases
+
 PAIRS = "dpm_auto_ext + dpm_auto_ext\ndpmpp_2m + karras\nuni_pc + simple\neuler + normal"
 
 
@@ -12,6 +14,7 @@ class DPMSolverCompareExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverCompareExt",
+            **aliases("compare samplers", "sampler grid", "XY plot", "benchmark"),
             display_name="Compare Samplers (ext)",
             category="sampling/custom_sampling/samplers",
             description=(

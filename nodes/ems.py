@@ -5,6 +5,7 @@ import sys
 from comfy_api.latest import io, ui
 
 from . import ems_files
+from .aliases import aliases
 
 Ems = io.Custom("DPM_EMS")
 CATEGORY = "sampling/custom_sampling/samplers"
@@ -18,6 +19,7 @@ class DPMSolverCalibrateExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverCalibrateExt",
+            **aliases("DPM-Solver-v3", "EMS", "empirical model statistics", "calibration"),
             display_name="Calibrate DPM-Solver-v3 (ext)",
             category=CATEGORY,
             description=(
@@ -92,6 +94,7 @@ class DPMSolverLoadEMSExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverLoadEMSExt",
+            **aliases("DPM-Solver-v3", "EMS", "load statistics"),
             display_name="Load EMS (ext)",
             category=CATEGORY,
             description="Loads statistics for DPM-Solver-v3 that were measured before, here or elsewhere, from models/dpm_ems.",
@@ -122,6 +125,7 @@ class DPMSolverEMSInfoExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverEMSInfoExt",
+            **aliases("DPM-Solver-v3", "EMS", "show statistics"),
             display_name="EMS Info (ext)",
             category=CATEGORY,
             description="Shows what statistics of DPM-Solver-v3 hold: curves over the noise level, and what they were made for.",

@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from .aliases import aliases
 from .schedules import FINAL
 
 PAIRS = "dpm_auto_ext + dpm_auto_ext\nunipc_ext + karras\ndpmpp_2m + karras\neuler + karras"
@@ -15,6 +16,7 @@ class DPMSolverErrorCurveExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverErrorCurveExt",
+            **aliases("convergence order", "error curve", "benchmark sampler"),
             display_name="Error Curve (ext)",
             category="sampling/custom_sampling/samplers",
             description=(

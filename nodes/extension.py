@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..solvers import schedule as schedules
 from ..solvers.choices import CHOICES, FAMILY, PRESETS
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, sample, tell
+from .aliases import aliases
 from .compare import DPMSolverCompareExt
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .error_curve import DPMSolverErrorCurveExt
@@ -24,6 +25,7 @@ class DPMSolverSamplerExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverSamplerExt",
+            **aliases("KSamplerSelect", "dpmpp_2m", "dpmpp_3m", "UniPC", "DPM++ 2M", "sampler preset"),
             display_name="DPM-Solver Sampler (ext)",
             category="sampling/custom_sampling/samplers",
             description="The DPM-Solver family for SamplerCustom. Leave the preset on auto unless you compare solvers.",
@@ -85,6 +87,7 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverSamplerAdvancedExt",
+            **aliases("DPM++", "UniPC", "SDE", "dynamic thresholding", "DPM adaptive"),
             display_name="DPM-Solver Sampler Advanced (ext)",
             category="sampling/custom_sampling/samplers",
             description=(
@@ -180,6 +183,7 @@ class DPMSolverSchedulerExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverSchedulerExt",
+            **aliases("BasicScheduler", "sigmas", "karras", "logSNR", "Align Your Steps", "AYS", "GITS", "OptimalSteps", "manual sigmas"),
             display_name="DPM-Solver Scheduler (ext)",
             category="sampling/custom_sampling/schedulers",
             description=(

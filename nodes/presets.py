@@ -41,7 +41,10 @@ FIGURES: dict[tuple[str, str], tuple[float, float, int, float, str]] = {
     ("flow", "quality"): (0.96, 1.41, 10, 1.43, "ipndm + beta"),
     ("flow", "exact"): (1.31, 1.94, 5, 1.44, "ipndm + beta"),
 }
-REST = {"method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "corrector": "none", "eta": 0.0}
+REST: dict[str, object] = {
+    "method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "corrector": "none", "eta": 0.0,
+    "slopes": "planned",
+}  # fmt: skip
 
 
 def table() -> list[dict[str, object]]:

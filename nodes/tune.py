@@ -3,6 +3,7 @@
 from comfy_api.latest import io, ui
 
 from . import ems_files
+from .aliases import aliases
 from .ems import _show
 
 CATEGORY = "sampling/custom_sampling/schedulers"
@@ -16,6 +17,7 @@ class DPMSolverTuneScheduleExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverTuneScheduleExt",
+            **aliases("optimize steps", "tune sigmas", "few steps", "best schedule"),
             display_name="Tune Schedule (ext)",
             category=CATEGORY,
             description=(
@@ -109,6 +111,7 @@ class DPMSolverLoadTunedExt(io.ComfyNode):
     def define_schema(cls):
         return io.Schema(
             node_id="DPMSolverLoadTunedExt",
+            **aliases("load sigmas", "tuned schedule"),
             display_name="Load Tuned Steps (ext)",
             category=CATEGORY,
             description="Loads steps that Tune Schedule (ext) found before, here or elsewhere, from models/dpm_tuned.",

@@ -1,7 +1,12 @@
-"""The node texts in Chinese: every node, input, output and tooltip, and none that is not there any more; and a help page for every node."""
+"""The texts in English and Chinese: every node, input, output and tooltip, and none that is not there any more; commands and settings; and
+a help page for every node."""
 
+import dataclasses
+import importlib.util
+import inspect
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,13 +63,65 @@ def test_every_input_and_output_has_a_tooltip(pack):
 
 
 def test_every_node_has_a_help_page(pack, root):
-    """It begins with the node's name, speaks of every widget, and shows only pictures that are there."""
+    """It begins with the node's name, speaks of every widget, answers when to use it, and shows a small picture that is there."""
+    folder, shown = root / "web" / "docs", set()
     for node_id, node in pack.nodes.items():
-        page = root / "web" / "docs" / f"{node_id}.md"
-        text = page.read_text(encoding="utf-8")
+        text = (folder / f"{node_id}.md").read_text(encoding="utf-8")
         assert text.startswith("# ") and len(text) > 300, node_id
         missing = [name for name in widgets(node) if not re.search(rf"\b{name}\b", text)]
         assert [name for name in missing if not re.fullmatch(r"positive_[234]", name)] == [], node_id
-        for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-            assert (page.parent / picture).is_file(), picture
-    assert {f.stem for f in (root / "web" / "docs").glob("*.md")} == set(pack.nodes)
+        answer = re.search(r"^\*\*When do I use it\?\*\* (.+)$", text, re.MULTILINE)
+        assert answer and len(answer.group(1)) > 60, node_id
+        pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+        assert pictures and set(pictures) - shown, f"{node_id} has no picture of its own"
+        shown |= set(pictures)
+    assert {f.stem for f in folder.glob("*.md")} == set(pack.nodes)
+    assert {f.name for f in folder.iterdir() if f.suffix != ".md"} == shown, "each picture is there and is used"
+    for name in shown:
+        assert (folder / name).read_bytes()[:4] == b"\x89PNG" and (folder / name).stat().st_size < 40_000, name
+
+
+def test_english_is_what_the_nodes_say(pack, root):
+    """locales/en/nodeDefs.json is made by tools/locales.py: run it after a text of a node has changed."""
+    spec = importlib.util.spec_from_file_location("dpm_ext_test_locales_tool", root / "tools" / "locales.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    path = root / "locales" / "en" / "nodeDefs.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == tool.texts(pack.nodes), "run tools/locales.py"
+    assert path.read_text(encoding="utf-8") == tool.written(tool.texts(pack.nodes))
+
+
+@pytest.mark.parametrize("name", ["commands", "main", "settings"])
+def test_other_texts_are_in_both_languages(root, name):
+    """The same keys at every depth; the commands and settings themselves are compared in the page, see tests/browser."""
+    english, chinese = (json.loads((root / "locales" / lang / f"{name}.json").read_text(encoding="utf-8")) for lang in ("en", "zh"))
+
+    def leaves(texts, place=()):
+        for key, text in texts.items():
+            if isinstance(text, dict):
+                yield from leaves(text, (*place, key))
+            else:
+                yield (*place, key), text
+
+    assert [place for place, _ in leaves(english)] == [place for place, _ in leaves(chinese)] and all(t for _, t in leaves(chinese))
+    same = [place for place, text in leaves(chinese) if not re.search("[\u4e00-\u9fff]", text)]
+    assert {place[-1] for place in same} <= {"DPM-Solver (ext)"}, "a name stays as it is"
+
+
+def test_other_words_to_search_for(pack):
+    """Every node has them where the host has the field; ComfyUI 0.3.75 has none, and must not be given any."""
+    from comfy_api.latest import io
+
+    aliases = importlib.import_module(f"{pack.module.__name__}.nodes.aliases")
+    assert aliases.aliases("one", "two") == {} and "search_aliases" not in {f.name for f in dataclasses.fields(io.Schema)}
+    newer = dataclasses.make_dataclass("Schema", [("node_id", str), ("search_aliases", list)])
+    made = []
+    old, aliases.io = aliases.io, SimpleNamespace(Schema=newer)
+    try:
+        made = aliases.aliases("one", "two")
+    finally:
+        aliases.io = old
+    assert made == {"search_aliases": ["one", "two"]}
+    for node in pack.nodes.values():
+        source = inspect.getsource(node.define_schema)
+        assert len(re.findall(r'"[^"]+"', re.search(r"\*\*aliases\((.*)\)", source)[1])) >= 2, node

@@ -223,7 +223,7 @@ def test_the_presets_route(pack):
                 assert node_id in ("KSamplerSelect", "BasicScheduler")
                 continue
             for name, value in values.items():
-                kind, *options = spec["required"][name]
+                kind, *options = (spec["required"] | spec.get("optional", {}))[name]
                 allowed = kind if isinstance(kind, list) else (options[0] if options else {}).get("options")
                 assert allowed is None or value in allowed, (node_id, name)
 
