@@ -1,16 +1,14 @@
 """Write the workflow templates: those of the extension (for any checkpoint) and those of the demo (for the emoji model).
 
-    python demo/templates.py                  writes the .json files
-    python demo/templates.py --thumbnails     also paints the same-name .jpg files with the demo's host (some minutes); or name templates
+    python demo/templates.py
 
+The pictures of the same names are painted by demo/thumbnails.py.
 A template is listed by ComfyUI under the pack that has it in `example_workflows/`. The extension's own use nothing but ComfyUI's
 nodes and ours; the demo's need the emoji pack and therefore lie in its folder.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
 import uuid
 from pathlib import Path
@@ -77,8 +75,19 @@ SOCKETS = {
             ("latent_image", "LATENT"),
             ("vae", "VAE"),
             ("sampler", "SAMPLER"),
+            ("sigmas", "SIGMAS"),
         ],
         [("grid", "IMAGE"), ("images", "IMAGE"), ("table", "STRING")],
+    ),
+    "DPMSolverErrorCurveExt": (
+        [
+            ("model", "MODEL"),
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("latent_image", "LATENT"),
+            ("sampler", "SAMPLER"),
+        ],
+        [("plot", "IMAGE"), ("table", "STRING"), ("csv", "STRING")],
     ),
     "DPMSolverSchedulerExt": ([("model", "MODEL")], [("sigmas", "SIGMAS"), ("info", "STRING")]),
     "EmojiDemoModel": ([], [("model", "MODEL")]),
@@ -500,6 +509,55 @@ def checkpoint_compare() -> Canvas:
     return compared(canvas, 760, base, 7.0, vae=(base[0], 2))
 
 
+LINES = "dpm_auto_ext + dpm_auto_ext\nunipc_ext + karras\ndpmpp_2m + karras\neuler + karras"
+
+
+def measured(canvas: Canvas, x: int, base: tuple[dict, dict, dict, dict], cfg: float) -> Canvas:
+    """From column x on: the error curves, their picture and their numbers."""
+    model, positive, negative, latent = base
+    wires = {"model": (model, 0), "positive": (positive, 0), "negative": (negative, 0), "latent_image": (latent, 0)}
+    widgets = [cfg, 20260, "fixed", LINES, "5, 7, 10, 14, 20, 28, 40", 160, "zero"]
+    found = canvas.add("DPMSolverErrorCurveExt", (x, 0), (340, 420), widgets, **wires)
+    canvas.add("SaveImage", (x + 400, 0), (900, 700), [canvas.name], images=(found, 0))
+    canvas.add("PreviewAny", (x, 480), (340, 220), title="The numbers", source=(found, 1))
+    return canvas
+
+
+def emoji_curve() -> Canvas:
+    canvas = Canvas("emoji_dpm_curve")
+    note = (
+        "**Error Curve** runs each sampler at every number of steps and shows how fast its error falls: the steeper, the higher its order. "
+        "Here over 8 pictures (two to four minutes on a CPU)."
+    )
+    return measured(canvas, 330, emoji_base(canvas, note), 2.5)
+
+
+def checkpoint_curve() -> Canvas:
+    canvas = Canvas("dpm_curve")
+    note = (
+        "Choose your checkpoint. **Error Curve** runs each sampler at every number of steps and shows how fast its error falls on your own "
+        "model. It costs as much as 37 pictures of 20 steps; `final_sigma` = `sigma_min` shows the true orders."
+    )
+    return measured(canvas, 760, checkpoint_base(canvas, note), 7.0)
+
+
+def checkpoint_sdxl() -> Canvas:
+    canvas = Canvas("dpm_sdxl")
+    note = (
+        "For SDXL and its finetunes: choose your checkpoint. **auto** reads the noise levels of the model. On the base model also try "
+        "`schedule` = `ays_sdxl` with 10 steps on the same seed."
+    )
+    loader, positive, negative, latent = checkpoint_base(canvas, note)
+    loader["widgets_values"], latent["widgets_values"] = ["sd_xl_base_1.0.safetensors"], [1024, 1024, 1]
+    sampler = canvas.add("DPMSolverSamplerExt", (760, 0), PRESET, SAMPLER_WIDGETS)
+    sigmas = canvas.add("DPMSolverSchedulerExt", (760, UNDER), SCHEDULE, scheduler_widgets(16), model=(loader, 0))
+    wires = {"model": (loader, 0), "positive": (positive, 0), "negative": (negative, 0), "sampler": (sampler, 0), "sigmas": (sigmas, 0)}
+    sampled = canvas.add("SamplerCustom", (1140, 0), (300, 480), [True, 20260, "fixed", 6.0], latent_image=(latent, 0), **wires)
+    decoded = canvas.add("VAEDecode", (1500, 0), (210, 50), samples=(sampled, 0), vae=(loader, 2))
+    canvas.add("SaveImage", (1770, 0), (480, 480), ["dpm_sdxl"], images=(decoded, 0))
+    return canvas
+
+
 TEMPLATES = (
     (EMOJI, emoji_ksampler),
     (EMOJI, emoji_nodes),
@@ -517,159 +575,15 @@ TEMPLATES = (
     (EXTENSION, checkpoint_flow),
     (EMOJI, emoji_compare),
     (EXTENSION, checkpoint_compare),
+    (EMOJI, emoji_curve),
+    (EXTENSION, checkpoint_curve),
+    (EXTENSION, checkpoint_sdxl),
 )
-# What each thumbnail shows: (template's name, sampler, scheduler, steps, kinds of emoji); all painted by the demo model. The first row of
-# an edit, img2img and inpaint is the original, the others what it becomes; those of v3 are calibrated, those of tuned steps tuned before.
-PICTURES = (
-    ("emoji_dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 8, ("food-fruit", "transport-ground", "plant-flower")),
-    ("emoji_dpm_nodes", "dpm_auto_ext", "dpm_auto_ext", 8, ("heart", "cat-face", "food-sweet")),
-    ("dpm_auto", "dpm_auto_ext", "dpm_auto_ext", 14, ("face-smiling", "sky & weather", "food-fruit")),
-    ("dpm_nodes", "dpmpp_3m_ext", "dpm_auto_ext", 14, ("clothing", "animal-bug", "food-prepared")),
-    ("dpm_sde", "dpmpp_2m_sde_ext", "dpm_auto_ext", 24, ("plant-flower", "animal-bird", "food-prepared")),
-    ("emoji_dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("heart", "food-fruit", "food-sweet")),
-    ("dpm_edit", "dpm_auto_ext", "dpm_auto_ext", 16, ("face-smiling", "cat-face", "face-negative")),
-    ("emoji_dpm_v3", "dpm_solver_v3", "auto", 6, ("food-fruit", "animal-bird", "sky & weather")),
-    ("dpm_v3", "dpm_solver_v3", "auto", 8, ("food-sweet", "plant-flower", "clothing")),
-    ("emoji_dpm_tuned", "dpmpp_2m", "tuned", 6, ("food-fruit", "cat-face", "transport-ground")),
-    ("dpm_tuned", "dpmpp_2m", "tuned", 6, ("face-smiling", "food-sweet", "heart")),
-    ("dpm_img2img", "dpm_auto_ext", "dpm_auto_ext", 12, ("food-fruit", "heart", "face-smiling")),
-    ("dpm_inpaint", "dpm_auto_ext", "dpm_auto_ext", 12, ("heart", "food-fruit", "food-sweet")),
-    ("dpm_flow", "dpm_auto_ext", "dpm_auto_ext", 16, ("plant-flower", "food-vegetable", "sky & weather")),
-)
-
-
-def edited_nodes(kind: str) -> dict:
-    """The nodes, in the format of the API, that encode latent "s" under prompt "p" and decode it as `kind` into "w"."""
-    schedule = {"schedule": "auto", "steps": 20, "denoise": 1.0, "sigma_max": 0.0, "sigma_min": 0.0, "manual_sigmas": MANUAL}
-    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
-    wires = {"model": ["m", 0], "negative": ["n", 0], "sampler": ["k", 0], "add_noise": False, "noise_seed": 0}
-    return {
-        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, SAMPLER_WIDGETS, strict=True))},
-        "g": {"class_type": "DPMSolverSchedulerExt", "inputs": {**schedule, "model": ["m", 0], "final_sigma": "sigma_min"}},
-        "f": {"class_type": "FlipSigmas", "inputs": {"sigmas": ["g", 0]}},
-        "q": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
-        "e": {
-            "class_type": "SamplerCustom",
-            "inputs": {**wires, "positive": ["p", 0], "sigmas": ["f", 0], "latent_image": ["s", 0], "cfg": 1.0},
-        },
-        "w": {
-            "class_type": "SamplerCustom",
-            "inputs": {**wires, "positive": ["q", 0], "sigmas": ["g", 0], "latent_image": ["e", 0], "cfg": 2.0},
-        },
-    }
-
-
-def repainted_nodes(kind: str, row: int, inpaint: bool) -> dict:
-    """The nodes, in the format of the API, that paint latent "s" anew into "w", as `kind`: more of it with each row, or its right half."""
-    widgets = {"seed": 9, "steps": 12, "cfg": 2.5, "sampler_name": "dpm_auto_ext", "scheduler": "dpm_auto_ext"}
-    wires = {"model": ["m", 0], "positive": ["q", 0], "negative": ["n", 0], "latent_image": ["h" if inpaint else "s", 0]}
-    nodes = {
-        "q": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": kind}},
-        "w": {"class_type": "KSampler", "inputs": {**widgets, **wires, "denoise": 1.0 if inpaint else (0.5, 0.75)[row - 1]}},
-    }
-    if inpaint:
-        nodes |= {
-            "a": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 32, "height": 32}},
-            "b": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 16, "height": 32}},
-            "c": {
-                "class_type": "MaskComposite",
-                "inputs": {"destination": ["a", 0], "source": ["b", 0], "x": 16, "y": 0, "operation": "add"},
-            },
-            "h": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["s", 0], "mask": ["c", 0]}},
-        }
-    return nodes
-
-
-def v3_nodes(steps: int, cfg: float) -> dict:
-    """The nodes, in the format of the API, that calibrate the model and paint into "w" with the statistics."""
-    wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
-    measured = dict(
-        zip(
-            ("cfg", "samples", "nodes", "probes", "shape", "calibration_seed", "file_name"),
-            calibrate_widgets(cfg, "thumbnail"),
-            strict=True,
-        )
-    )
-    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
-    schedule = ("schedule", "steps", "denoise", "sigma_max", "sigma_min", "manual_sigmas", "final_sigma")
-    sampler = {"add_noise": True, "noise_seed": 7, "cfg": cfg, "sampler": ["k", 0], "sigmas": ["g", 0]}
-    return {
-        "c": {"class_type": "DPMSolverCalibrateExt", "inputs": measured | wires},
-        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, V3_WIDGETS, strict=True)) | {"ems": ["c", 0]}},
-        "g": {
-            "class_type": "DPMSolverSchedulerExt",
-            "inputs": dict(zip(schedule, scheduler_widgets(steps), strict=True)) | {"model": ["m", 0]},
-        },
-        "w": {"class_type": "SamplerCustom", "inputs": sampler | wires},
-    }
-
-
-def tuned_nodes(steps: int, cfg: float) -> dict:
-    """The nodes, in the format of the API, that tune steps and paint into "w" with them."""
-    wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
-    names = ("preset", "algorithm", "order", "method", "solver_type", "start", "final_rule")
-    widgets = ("cfg", "steps", "tune", "seeds", "budget", "tune_seed", "file_name")
-    tuning = dict(zip(widgets, tune_widgets(cfg, steps, "thumbnail"), strict=True))
-    tuning |= {"sampler": ["k", 0], "tune": "schedule and gains", "seeds": 12, "budget": 1500}  # a thumbnail need not be the best
-    sampler = {"add_noise": True, "noise_seed": 7, "cfg": cfg, "sampler": ["t", 1], "sigmas": ["t", 0]}
-    return {
-        "k": {"class_type": "DPMSolverSamplerExt", "inputs": dict(zip(names, ["dpmpp_2m", *SAMPLER_WIDGETS[1:]], strict=True))},
-        "t": {"class_type": "DPMSolverTuneScheduleExt", "inputs": tuning | wires},
-        "w": {"class_type": "SamplerCustom", "inputs": sampler | wires},
-    }
-
-
-def thumbnails(only: list[str]) -> None:
-    """Paint a 3x3 sheet of emoji for every template, or for `only` these, and save it as its .jpg."""
-    from host import Server, fetch_image, prepare_base, run_workflow
-    from PIL import Image
-
-    folders = {make().name: folder for folder, make in TEMPLATES}
-    base = prepare_base(HERE.parent / ".comfy" / "demo", {"dpm-solver-ext": HERE.parent, "emoji-demo": HERE / "pack"})
-    with Server(base, progress=print) as server:
-        for name, sampler, scheduler, steps, kinds in (p for p in PICTURES if not only or p[0] in only):
-            sheet = Image.new("RGB", (384, 384), "white")
-            for row, kind in enumerate(kinds):
-                first, edited = kinds[0], name.endswith(("edit", "img2img", "inpaint")) and row > 0
-                more = v3_nodes if name.endswith("v3") else tuned_nodes if name.endswith("tuned") else None
-                widgets = {
-                    "seed": 7 if name.endswith(("edit", "img2img", "inpaint")) else 7 + row,
-                    "steps": steps,
-                    "cfg": 2.5,
-                    "sampler_name": sampler,
-                    "scheduler": scheduler,
-                    "denoise": 1.0,
-                }
-                wires = {"model": ["m", 0], "positive": ["p", 0], "negative": ["n", 0], "latent_image": ["l", 0]}
-                prompt = {
-                    "m": {"class_type": "EmojiDemoModel", "inputs": {}},
-                    "p": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": first if edited else kind}},
-                    "n": {"class_type": "EmojiDemoPrompt", "inputs": {"subgroup": "(anything)"}},
-                    "l": {"class_type": "EmojiDemoLatent", "inputs": {"width": 32, "height": 32, "batch_size": 3}},
-                    "s": {"class_type": "KSampler", "inputs": {**widgets, **wires}},
-                    "d": {"class_type": "EmojiDemoDecode", "inputs": {"samples": ["w" if edited or more else "s", 0], "scale": 4}},
-                    "o": {"class_type": "PreviewImage", "inputs": {"images": ["d", 0]}},
-                }
-                if edited:
-                    prompt |= edited_nodes(kind) if name.endswith("edit") else repainted_nodes(kind, row, name.endswith("inpaint"))
-                if more:
-                    del prompt["s"]
-                    prompt |= more(steps, 2.5)
-                for column, image in enumerate(run_workflow(server.url, prompt).images):
-                    sheet.paste(Image.open(io.BytesIO(fetch_image(server.url, image))), (128 * column, 128 * row))
-            path = folders[name] / f"{name}.jpg"
-            sheet.save(path, quality=85)
-            print(path, path.stat().st_size, "bytes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the workflow templates.")
-    parser.add_argument("--thumbnails", nargs="*", metavar="NAME", help="paint the .jpg files too, or those of these templates")
-    args = parser.parse_args()
     for folder, make in TEMPLATES:
         print(make().write(folder))
-    if args.thumbnails is not None:
-        thumbnails(args.thumbnails)
 
 
 if __name__ == "__main__":

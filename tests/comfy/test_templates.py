@@ -34,7 +34,35 @@ def test_files_are_as_written(templates, tmp_path):
         fresh = make().write(tmp_path)
         kept = folder / fresh.name
         assert kept.read_bytes() == fresh.read_bytes(), f"{kept.name}: run demo/templates.py"
-        assert kept.with_suffix(".jpg").stat().st_size < 60_000
+        assert kept.with_suffix(".jpg").stat().st_size < 30_000
+
+
+def test_each_job_has_a_template(templates, root):
+    """What people come for, by the name that they look for; and none that the script does not write."""
+    names = {make().name for _, make in templates}
+    wanted = "auto sdxl flow img2img inpaint edit v3 tuned compare curve nodes sde"
+    assert {f"dpm_{name}" for name in wanted.split()} <= names
+    for folder in {folder for folder, _ in templates}:
+        assert {f.stem for f in folder.iterdir()} <= names
+
+
+def test_cards_can_be_told_apart(templates):
+    """Each is a square with a title of its own in a coloured band, and no two of a pack show the same below it."""
+    import numpy as np
+    from PIL import Image
+
+    packs = {}
+    for folder, make in templates:
+        with Image.open(folder / f"{make().name}.jpg") as card:
+            assert card.size[0] == card.size[1] >= 256, make().name
+            grey = np.asarray(card.convert("L").resize((160, 160)), dtype=float)
+        band, below = grey[:34], grey[36:]
+        assert np.median(band) < 130 and 0.03 < (band > 200).mean() < 0.4, f"{make().name}: no light words in a dark band"
+        packs.setdefault(folder, {})[make().name] = band, below
+    for cards in packs.values():
+        pairs = [(a, b) for i, a in enumerate(cards) for b in list(cards)[:i]]
+        assert [p for p in pairs if np.abs(cards[p[0]][0] - cards[p[1]][0]).mean() < 5] == [], "the same title"
+        assert [p for p in pairs if np.abs(cards[p[0]][1] - cards[p[1]][1]).mean() < 12] == [], "the same picture"
 
 
 def test_values_fit_the_nodes(host, pack, templates):
