@@ -57,8 +57,8 @@ def _check_chain(tape: Tape) -> None:
     fast = dict(tape.options).get("method") == "singlestep"  # several sigmas a step
     if len(tape.sigmas) > 1 and (here != tape.sigmas[-1] or not steps or not (fast or set(tape.sigmas) <= visited)):
         raise TapeError(f"{tape.solver}: the claims do not lead along the sigmas, step by step")
-    covered = {p for c in tape.claims for p in range(c.first, c.last)}
-    if any(p not in covered and not isinstance(r, Arrive) for p, r in enumerate(tape.records)):
+    covered = set().union(*(range(c.first, c.last) for c in tape.claims))
+    if not all(isinstance(tape.records[p], Arrive) for p in set(range(len(tape.records))) - covered):
         raise TapeError(f"{tape.solver}: some records belong to no claim")
 
 
@@ -90,10 +90,10 @@ def _check_records(tape: Tape, path: Path) -> None:
     for c in tape.claims:
         ends.setdefault(c.last, []).append(c)
     nodes: dict[int, set[float]] = {}  # what the record at a place may read: evaluations at these
+    sums_of = {p: r.dst for p, r in enumerate(tape.records) if isinstance(r, Affine)}
     for c in tape.claims:
         for p in range(c.first, c.last):
-            record = tape.records[p]
-            if isinstance(record, Affine) and record.dst == c.register:
+            if sums_of.get(p) == c.register:
                 nodes.setdefault(p, set()).update(c.nodes)
     written = {"x": 0}  # how often each register has been
     made: dict[str, tuple[float, str, int]] = {}  # of a prediction, or what it is stored as: sigma, state, which writing of that
@@ -101,7 +101,7 @@ def _check_records(tape: Tape, path: Path) -> None:
     shown, arrived, came, before = -1, -1, 0.0, None
     for position in range(len(tape.records) + 1):
         for claim in ends.get(position, ()):
-            _check_added(tape, path, claim, added.get(claim.register, {}), s_noise * _noise(path, claim), came)
+            _check_added(tape, path, claim, added.get(claim.register, {}), s_noise, came)
             if claim.register == "x":
                 came = claim.sigma_from
         if position == len(tape.records):
@@ -125,7 +125,7 @@ def _check_records(tape: Tape, path: Path) -> None:
                 raise TapeError(f"{tape.solver}: record {position} reads an evaluation that is none of its step's nodes")
             sums: dict[int, float] = {}
             for name, w in record.terms:
-                for place, size in added.get(name, {}).items():
+                for place, size in added[name].items() if name in added else ():
                     sums[place] = sums.get(place, 0.0) + w * size  # type: ignore[operator] no run with noise has fields
             added[record.dst] = sums if not found or record.dst in states else {}  # a stored quantity is made of the state it belongs to
         elif isinstance(record, Noise):
@@ -136,7 +136,7 @@ def _check_records(tape: Tape, path: Path) -> None:
             if record.step <= shown or not isinstance(before, Eval) or (before.src, before.dst) != (record.x, record.x0):
                 raise TapeError(f"{tape.solver}: step {record.step} shows another state or prediction than those of its evaluation")
             shown = record.step
-        else:
+        elif isinstance(record, Arrive):
             if record.step < arrived or not record.step < len(tape.sigmas):
                 raise TapeError(f"{tape.solver}: step {record.step} arrives after step {arrived}")
             arrived = record.step
@@ -145,9 +145,12 @@ def _check_records(tape: Tape, path: Path) -> None:
         before = record
 
 
-def _check_added(tape: Tape, path: Path, claim: Claim, held: dict[int, float], wanted: float, came: float) -> None:
+def _check_added(tape: Tape, path: Path, claim: Claim, held: dict[int, float], s_noise: float, came: float) -> None:
     """At the end of a claim its state holds, of the noise added since its start, one record's: of the right size and interval."""
     own = {p: w for p, w in held.items() if claim.first <= p < claim.last}
+    if not own and claim.eta == 0:
+        return
+    wanted = s_noise * _noise(path, claim)
     size = path.sigma(claim.sigma_to)
     allowed = 1e-9 * max(wanted, 1e-3) + ROUNDING * size * size / max(wanted, 1e-6 * size, 1e-300)  # of a difference of squares
     right = len(own) == (claim.eta > 0 and size > 0)
