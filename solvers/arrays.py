@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 HALF = ("float16", "bfloat16")
+TINY = 1e-30  # in float32, too: keeps 0/0 at 0
 
 
 def namespace(x: Any) -> Any:
@@ -40,6 +41,17 @@ def cast(a: Any, dtype: Any) -> Any:
 def widened(x: Any) -> Any:
     """x for computing: float32 where it is half precision, else x itself."""
     return cast(x, namespace(x).float32) if dtype_name(x) in HALF else x
+
+
+def along(a: Any, b: Any) -> Any:
+    """<a, b>/<b, b> of each item (axis 0 counts them), shape (items, 1, …); 0 where b is 0. Nothing is read from the device."""
+    if getattr(a, "ndim", 0) < 2:
+        return a * b / (b * b + TINY)
+    if hasattr(a, "new_full"):
+        xp, axes = namespace(a), tuple(range(1, a.ndim))
+        return (a * b).sum(axes, keepdim=True) / (xp.linalg.vector_norm(b, dim=axes, keepdim=True).square() + TINY)
+    axes = tuple(range(1, a.ndim))
+    return (a * b).sum(axes, keepdims=True) / ((b * b).sum(axes, keepdims=True) + TINY)
 
 
 def joined(a: Any, b: Any) -> Any:

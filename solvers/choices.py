@@ -3,7 +3,7 @@
 import math
 
 PRESETS: dict[str, dict[str, object]] = {
-    "auto": {"algorithm": "dpmsolver-v", "order": 2, "corrector": "unipc"},
+    "auto": {"algorithm": "dpmsolver-v", "order": 2, "corrector": "unipc", "slopes": "measured"},
     "dpmpp_2m": {"algorithm": "dpmsolver++", "order": 2, "start": "official"},
     "dpmpp_3m": {"algorithm": "dpmsolver++", "order": 3},
 }
@@ -29,6 +29,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "start": ("corrected", "official", "extra"),
     "final_rule": ("smooth", "official", "none"),
     "corrector": ("none", "unipc", "official", "v3", "v3_pseudo"),
+    "slopes": ("planned", "measured"),
     "noise_rule": ("sde", "ancestral", "renoise", "renoise_flow"),
 }
 

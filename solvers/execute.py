@@ -3,17 +3,18 @@
 What it costs on torch, per Affine with n terms, in tensor passes (reads and writes of the whole state): 3(n-1) when the
 coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the x0 form (n-1 `lerp` kernels), or one of them is 1 (n-1
 `add`), else 3n-1 (one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step.
-DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an evaluation. Where
-nobody waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
+With measured slopes a term whose coefficient is measured costs an `addcmul_`, and measuring takes 8 passes, two of its kernels being sums
+over an item. DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an
+evaluation. Where nobody waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
 """
 
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .arrays import cast, widened
+from .arrays import along, cast, widened
 from .basis import Basis, basis_of
 from .lower import cheaper
-from .tape import Affine, Eval, Mark, Noise, Tape
+from .tape import Affine, Blend, Coefficient, Eval, Mark, Measure, Noise, Tape
 
 Denoise = Callable[[Any, float], Any]
 
@@ -91,7 +92,7 @@ def walk(
                 shown = state, x0  # for the mark that follows
             del x0, state
         elif isinstance(record, Affine):
-            terms = [(w, registers[name]) for name, w in record.terms]
+            terms = [(_known(w, registers), registers[name]) for name, w in record.terms]
             registers[record.dst] = combine(terms) if basis is None else _combine_fields(basis, terms)
             if record.bias != 0.0:
                 registers[record.dst] = registers[record.dst] + (record.bias if basis is None else basis.bias(record.bias))
@@ -102,6 +103,9 @@ def walk(
             drawn = drawn if state_dtype is None else cast(drawn, state_dtype)
             registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
             del drawn
+        elif isinstance(record, Measure):
+            registers[record.change] = combine([(w, registers[name]) for name, w in record.terms])
+            registers[record.dst] = _trust(record, registers[record.change], registers[record.before])
         elif isinstance(record, Mark):
             if mark is not None:
                 mark(record.step, *(shown or (registers[record.x], registers[record.x0])))
@@ -116,6 +120,20 @@ def walk(
             registers.pop(name, None)
     x = registers["x"] if basis is None else basis.inverse(registers["x"])
     return x if dtype is None else cast(x, dtype)
+
+
+def _known(w: Coefficient, registers: dict[str, Any]) -> Any:
+    """A coefficient as registers are multiplied by it: of a blend an array with one number for each item."""
+    return sum((factor * registers[name] for name, factor in w.parts), w.base) if isinstance(w, Blend) else w
+
+
+def _trust(record: Measure, change: Any, before: Any) -> Any:
+    """One number for each item, of shape (items, 1, …)."""
+    slope = along(change, before)
+    trust = (slope * (record.above * record.scale) + record.above * (record.offset - 1)).clip(0, record.most)
+    if record.below == 0:
+        return trust + 1
+    return trust + (slope * (record.below * record.scale) + (record.below * record.offset + 1)).clip(0, 1)
 
 
 def _combine_fields(basis: Basis, terms: list[tuple[Any, Any]]) -> Any:
@@ -147,6 +165,8 @@ def combine(terms: list[tuple[Any, Any]]) -> Any:
         for w, a in terms[1:]:
             total = total + w * a
         return total
+    if not all(isinstance(w, float) for w, _ in terms):
+        return _combine_blends(terms)
     if len(terms) == 1:
         return first.clone() if weight == 1 else first.mul(weight)
     order = _lerp_order([w for w, _ in terms])
@@ -166,6 +186,20 @@ def combine(terms: list[tuple[Any, Any]]) -> Any:
         w, a = terms[i]
         sum_so_far += w
         total = total.lerp(a, w / sum_so_far) if total is terms[order[0]][1] else total.lerp_(a, w / sum_so_far)
+    return total
+
+
+def _combine_blends(terms: list[tuple[Any, Any]]) -> Any:
+    """`combine` of torch's tensors where coefficients may be numbers for each item."""
+    plain = [(w, a) for w, a in terms if isinstance(w, float)]
+    blends = [(w, a) for w, a in terms if not isinstance(w, float)]
+    if plain:
+        total = combine(plain)
+    else:
+        (w, a), *blends = blends
+        total = a * w
+    for w, a in blends:
+        total.addcmul_(a, w)
     return total
 
 

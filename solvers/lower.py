@@ -8,7 +8,8 @@ kernel and two tensor passes; who reads it later has w in the coefficient. The t
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .tape import Affine, Arrive, Eval, Mark, Noise, Record, Tape
+from .tape import Affine, Arrive, Blend, Eval, Mark, Measure, Noise, Record, Tape
+from .trust import plus, size, times
 
 
 def cheaper(tape: Tape) -> Tape:
@@ -25,8 +26,8 @@ def lowered(records: Iterable[Record]) -> tuple[Record, ...]:
 
 
 def _plain(record: Record) -> bool:
-    """Whether all coefficients are numbers; DPM-Solver-v3's fields stay as they are."""
-    return isinstance(record, Affine) and isinstance(record.bias, float) and all(isinstance(w, float) for _, w in record.terms)
+    """Whether all coefficients are numbers, or blends of them; DPM-Solver-v3's fields stay as they are."""
+    return isinstance(record, Affine) and isinstance(record.bias, float) and all(isinstance(w, (float, Blend)) for _, w in record.terms)
 
 
 def _at_once(records: Iterable[Record]) -> list[Record]:
@@ -37,10 +38,10 @@ def _at_once(records: Iterable[Record]) -> list[Record]:
         if isinstance(r, Affine) and isinstance(before, Affine) and before.dst == r.dst and _plain(r) and _plain(before):
             own = dict(r.terms).get(r.dst)
             if isinstance(own, float):
-                weights = {name: own * w for name, w in before.terms}  # type: ignore[operator]
+                weights = {name: times(w, own) for name, w in before.terms}
                 for name, w in r.terms:
                     if name != r.dst:
-                        weights[name] = weights.get(name, 0.0) + w  # type: ignore[operator]
+                        weights[name] = plus(weights.get(name, 0.0), w)
                 out[-1] = Affine(r.dst, tuple(weights.items()), own * before.bias + r.bias)  # type: ignore[operator]
                 continue
         out.append(r)
@@ -60,12 +61,23 @@ def _in_own_units(records: list[Record]) -> tuple[Record, ...]:
     out: list[Record] = []
     for r in records:
         if isinstance(r, Affine) and _plain(r):
-            terms = tuple((name, w * unit[name] if name in unit else w) for name, w in r.terms)  # type: ignore[operator]
+            terms = tuple((name, times(w, unit[name]) if name in unit else w) for name, w in r.terms)
             unit.pop(r.dst, None)
-            first = max(terms, key=lambda term: abs(term[1]))  # type: ignore[arg-type]
-            if r.dst not in seen and len(terms) > 1 and r.bias == 0.0 and first[1] != 0.0:
-                unit[r.dst] = largest = first[1]  # type: ignore[assignment]
-                terms = tuple((name, w / largest) for name, w in (first, *(t for t in terms if t is not first)))  # type: ignore[operator]
+            if r.dst not in seen and r.bias == 0.0:
+                terms, largest = _over_largest(terms)
+                if largest != 1.0:
+                    unit[r.dst] = largest
             r = Affine(r.dst, terms, r.bias)
+        elif isinstance(r, Measure):
+            terms, unit[r.change] = _over_largest(tuple((name, w * unit.get(name, 1.0)) for name, w in r.terms))
+            r = replace(r, terms=terms, scale=r.scale * unit[r.change] / unit.get(r.before, 1.0))
         out.append(r)
     return tuple(out)
+
+
+def _over_largest(terms: tuple) -> tuple[tuple, float]:
+    """(terms over the largest weight, which comes first; that weight), as they are where it is no plain number or the only one."""
+    first = max(terms, key=lambda term: size(term[1]))
+    if len(terms) < 2 or isinstance(first[1], Blend) or first[1] == 0.0:
+        return terms, 1.0
+    return tuple((name, times(w, 1 / first[1])) for name, w in (first, *(t for t in terms if t is not first))), first[1]

@@ -29,8 +29,21 @@ from .fades import careful, correction_fades, fades
 from .path import Path, rising
 from .proof import check
 from .statistics import Statistics
-from .step import check_noise, coefficient, form_of, is_open, newton_moments, node_weights, noise_weight, state_weight, terms_of, value
+from .step import (
+    check_noise,
+    coefficient,
+    damping,
+    form_of,
+    is_open,
+    newton_moments,
+    node_weights,
+    noise_weight,
+    state_weight,
+    terms_of,
+    value,
+)  # fmt: skip
 from .tape import Affine, Arrive, Claim, Eval, Mark, Noise, Record, Tape
+from .trust import blended, measure
 from .unipc import official_corrector_weights
 
 V3_TYPES = ("dpmsolver", "taylor", "pseudo")  # what solver_type may be with algorithm dpmsolver-v3
@@ -50,6 +63,7 @@ def plan_multistep(
     s_noise: float = 1.0,
     statistics: Statistics | None = None,
     corrector_range: tuple[float, float] = (0.0, math.inf),
+    slopes: str = "planned",
 ) -> Tape:
     """Plan a run along `sigmas` (host's numbers, strictly falling, the last may be 0; or strictly rising from above 0, which encodes an
     image as noise, eta = 0).
@@ -63,13 +77,14 @@ def plan_multistep(
     `final_rule` "smooth", "official" (order drops over the last steps of runs of less than 10 steps; of every run with a corrector)
     or "none"; `corrector` "none", "unipc", "official" (UniPC's faulty vary_coeff, for parity), "v3" (through as many evaluations as the
     prediction had, the newest in the place of the oldest) or "v3_pseudo" (one more, pseudo order), acting where sigma lies in
-    `corrector_range`. `eta` 0 is the ODE, 1 the papers' SDE; `s_noise` scales the noise.
+    `corrector_range`. `eta` 0 is the ODE, 1 the papers' SDE; `s_noise` scales the noise. `slopes` "measured" scales what goes beyond order
+    1 in a prediction by how well slopes have held in the run itself, see `trust`.
     ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
     options = {
         "algorithm": algorithm, "order": order, "solver_type": solver_type, "start": start, "final_rule": final_rule,
         "corrector": corrector, "eta": eta, "s_noise": s_noise,
-    }  # fmt: skip
+    } | ({"slopes": slopes} if slopes != "planned" else {})  # fmt: skip
     check_options(**options)
     if statistics is not None and algorithm != "dpmsolver-v3":
         raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
@@ -92,7 +107,11 @@ def plan_multistep(
     check_noise(algorithm, eta, "sde", rising(sigmas))
     if eta and corrector != "none":
         raise ValueError(f"corrector is {corrector} with eta {eta:g}, but needs a path without noise; set corrector to none or eta to 0.")
+    if slopes == "measured" and (eta or algorithm == "dpmsolver-v3"):
+        what = f"eta {eta:g}" if eta else f"algorithm {algorithm}"
+        raise ValueError(f"slopes is measured with {what}, which has planned ones only; set slopes to planned.")
     plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise, statistics, corrector_range)
+    plan.measured = slopes == "measured" and order > 1
     for i in range(len(sigmas) - 1):
         plan.step(i)
     name = f"multistep {algorithm} order {order}" + (", UniPC" if corrector != "none" else "") + (f", eta {eta:g}" if eta else "")
@@ -114,6 +133,10 @@ class _Plan:
         self.records: list[Record] = []
         self.claims: list[Claim] = []
         self.first = 0  # where the records of the step before begin
+        self.stored: set[int] = set()  # evaluations that are stored in the method's own form
+        self.measured = False
+        self.trusts: dict[int, str] = {}  # i -> the register that says how far the slope between evaluations i-1 and i is trusted
+        self.predicted: list[float] = []  # the weights of order 1 of the step before, where it leans on a trust
         block = order - 1  # the nodes of the extra start besides the first
         finite = self.steps > block and all(math.isfinite(v) for v in self.lam[: block + 1]) and not is_open(path, sigmas[0])
         self.extra = start == "extra" and corrector == "unipc" and order > 2 and finite
@@ -146,6 +169,8 @@ class _Plan:
         # stored for the steps to come and for the corrections; the last step of a run to σ = 0 is on x0
         if FORM[self.algorithm] != "x0" and not is_open(path, s) and (form != "x0" or self._corrects(i) or i < self.steps - 1):
             self._store(i, "x")
+        if self.measured and i > 0 and path.sigma(t) > 0:
+            self._measure(i)
         if self._corrects(i):
             self._correct(i)
         if i == 0 or self._corrects(i):
@@ -162,10 +187,15 @@ class _Plan:
         eta = self.eta
         weights, bias = self._weights(form, s, t, nodes, rule, factors)
         stored = [f"{prefix}{i - j}" for j in range(len(nodes))]
+        trusted, self.predicted = i in self.trusts and len(nodes) > 1 and prefix == self._prefix(), []
+        if trusted:
+            whole, _ = self._weights(form, s, t, nodes[:1], rule, factors[:1])
+            self.predicted = [*whole, *[0.0] * (len(nodes) - 1)]
+            weights = blended(self.trusts[i], self.predicted, weights)
         records.append(Affine("x", terms_of("x", self._state_weight(form, s, t), stored, weights), coefficient(bias)))
         if eta and path.sigma(t) > 0:
             records.append(Noise("x", self.s_noise * noise_weight(path, form, s, t, eta), s, t))
-        self.claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors), eta=eta))
+        self.claims.append(Claim(first, len(records), s, t, form, rule, tuple(nodes), tuple(factors), eta=eta, trusted=trusted))
         if not self._corrects(i + 1):
             records.append(Arrive(i + 1, "x"))
         self.first = first
@@ -181,8 +211,23 @@ class _Plan:
         within = self.corrector_range[0] <= self.sigmas[i] <= self.corrector_range[1]
         return self.corrector != "none" and within and (self.corrector != "v3" or min(i, self.order) > 1)
 
+    def _prefix(self) -> str:
+        """Of the registers that the method's own form is stored in."""
+        return "d" if FORM[self.algorithm] == "x0" else "v"
+
+    def _measure(self, i: int) -> None:
+        """How far the slope between the last two evaluations is trusted, where both are stored in the method's own form."""
+        form, pair = FORM[self.algorithm], self.sigmas[i - 1 : i + 1]
+        if not all(map(math.isfinite, self.lam[i - 1 : i + 1])) or (form != "x0" and not {i - 1, i} <= self.stored):
+            return
+        damped = [damping(self.path, form, s) for s in pair]
+        record = measure(i, self._prefix(), damped, self.lam, first=i - 1 not in self.trusts)
+        self.records.append(record)
+        self.trusts[i] = record.dst
+
     def _store(self, i: int, state: str) -> None:
         s, form = self.sigmas[i], FORM[self.algorithm]
+        self.stored.add(i)
         of_x, of_x0 = v3.value(self.statistics, self.path, s) if form == "f" else value(self.path, form, s)
         self.records.append(Affine(f"v{i}", terms_of(state, of_x, (f"d{i}",), (of_x0,))))
 
@@ -258,6 +303,9 @@ class _Plan:
         prefix = "d" if form == "x0" else "v"
         names = [f"{prefix}{self.sigmas.index(n)}" for n in nodes]
         changes = [a - b for a, b in zip(new, old, strict=True)]
+        if before.trusted:  # the prediction leant on its slope as far as it trusted it, and so much is taken back
+            whole = dict(zip(before.nodes, self.predicted, strict=True))
+            changes = blended(self.trusts[i - 1], [a - whole.get(n, 0.0) for a, n in zip(new, nodes, strict=True)], changes)
         self.records.append(Affine("x", terms_of("x", 1.0, names, changes), coefficient(bias)))
         self.claims.append(Claim(self.first, len(self.records), s, t, form, rule, nodes, factors, eta=eta))
 

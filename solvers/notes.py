@@ -9,6 +9,7 @@ from collections.abc import Mapping
 DEFAULTS: dict[str, object] = {
     "algorithm": "dpmsolver++", "order": 2, "method": "multistep", "solver_type": "dpmsolver", "start": "corrected",
     "final_rule": "smooth", "corrector": "none", "eta": 0.0, "s_noise": 1.0, "noise_rule": "sde", "r1": None, "r2": None,
+    "slopes": "planned",
 }  # fmt: skip
 SINGLE = ("singlestep", "singlestep_fixed", "adaptive")
 
@@ -46,6 +47,8 @@ def idle(options: Mapping[str, object]) -> dict[str, str]:
         note("solver_type", "algorithm dpmsolver-v, always exact, knows at most in the first steps from pure noise")
     if exact and o["corrector"] in ("official", "v3_pseudo"):
         note("corrector", "algorithm dpmsolver-v takes for unipc", "corrector to unipc")
+    if order == 1:
+        note("slopes", "acts from order 2 on", "order to 2, or slopes to planned")
     if o["corrector"] == "v3" and order == 1:
         note("corrector", "acts from order 2 on", "order to 2, or corrector to none")
     return found

@@ -29,6 +29,7 @@ def plan(
     r2: float | None = None,
     statistics: Statistics | None = None,
     corrector_range: tuple[float, float] = (0.0, math.inf),
+    slopes: str = "planned",
 ) -> Tape:
     """Plan by `method`: "multistep", see `plan_multistep`; "singlestep", see `plan_fast`: one evaluation a sigma; or
     "singlestep_fixed", see `plan_singlestep`: `order` evaluations a step.
@@ -36,7 +37,10 @@ def plan(
     A corrector, a noise_rule or stages that the method does not have are an error; other options that cannot act are checked, do nothing
     and are said in the tape's notes (`notes.idle`).
     """
-    own = {"method": method, "start": start, "final_rule": final_rule, "corrector": corrector, "noise_rule": noise_rule, "r1": r1, "r2": r2}
+    own = {
+        "method": method, "start": start, "final_rule": final_rule, "corrector": corrector, "noise_rule": noise_rule, "r1": r1, "r2": r2,
+        "slopes": slopes,
+    }  # fmt: skip
     from .multistep import plan_multistep  # here: hosts import the names above when they start, and plan later
     from .singlestep import plan_fast, plan_singlestep
 
@@ -48,12 +52,13 @@ def plan(
                 raise ValueError(f"{name} is {value}, but method multistep has none; set it to {plain}, or method to singlestep_fixed.")
         tape = plan_multistep(
             path, sigmas, start=start, final_rule=final_rule, corrector=corrector, statistics=statistics, corrector_range=corrector_range,
-            **common,
+            slopes=slopes, **common,
         )  # fmt: skip
     elif statistics is not None and algorithm != "dpmsolver-v3":
         raise ValueError(f"algorithm is {algorithm}, which has no use for statistics; set it to dpmsolver-v3, or leave them out.")
-    elif corrector != "none":
-        raise ValueError(f"corrector is {corrector}, which method {method} does not have; set it to none, or method to multistep.")
+    elif corrector != "none" or slopes != "planned":
+        what, value, plain = ("corrector", corrector, "none") if corrector != "none" else ("slopes", slopes, "planned")
+        raise ValueError(f"{what} is {value}, which method {method} does not have; set it to {plain}, or method to multistep.")
     elif method == "singlestep_fixed":
         tape = plan_singlestep(path, sigmas, noise_rule=noise_rule, r1=r1, r2=r2, **common)
     elif r1 is not None or r2 is not None:

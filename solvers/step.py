@@ -32,7 +32,8 @@ import numpy as np
 from .choices import FORM
 from .path import Path
 from .phi import data_moment, noise_moment
-from .tape import Coefficient, Field
+from .tape import Blend, Coefficient, Field
+from .trust import size
 from .v3 import raw_to_newton
 
 POWER, FLOOR = 0.6, 0.03
@@ -167,17 +168,19 @@ def node_weights(
     return weights if form != "v" else [w * damping(path, form, n) for w, n in zip(weights, nodes, strict=True)]
 
 
-def coefficient(w: float | np.ndarray) -> Coefficient:
+def coefficient(w: Coefficient | np.ndarray) -> Coefficient:
     """A weight as a tape's coefficient: a number unless it differs over bins. A bias that is nowhere is 0, which costs nothing."""
     if isinstance(w, float):
         return float(w)
+    if isinstance(w, (Blend, Field)):
+        return w
     if isinstance(w, np.ndarray) and not w.any():
         return 0.0
     return Field(w) if isinstance(w, np.ndarray) and w.size > 1 else float(np.ravel(w)[0])
 
 
 def terms_of(
-    state: str, state_factor: float | np.ndarray, values: Sequence[str], weights: Sequence[float] | Sequence[np.ndarray]
+    state: str, state_factor: float | np.ndarray, values: Sequence[str], weights: Sequence[Coefficient] | Sequence[np.ndarray]
 ) -> tuple[tuple[str, Coefficient], ...]:
     """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
     pairs = [(state, state_factor), *zip(values, weights, strict=True)]
@@ -187,4 +190,4 @@ def terms_of(
 
 
 def _size(w) -> float:
-    return abs(w) if isinstance(w, float) else float(np.abs(w).max())
+    return float(np.abs(w).max()) if isinstance(w, np.ndarray) else size(w)

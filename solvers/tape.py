@@ -22,7 +22,15 @@ class Field:
     values: np.ndarray
 
 
-Coefficient = float | Field
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """A coefficient that is known while the run goes on: base + Σ factor·register, of registers that a `Measure` wrote."""
+
+    base: float
+    parts: tuple[tuple[str, float], ...]
+
+
+Coefficient = float | Field | Blend
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,26 @@ class Arrive:
     x: str
 
 
-Record = Eval | Affine | Noise | Mark | Arrive
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """`change` = Σ coefficient·register, and `dst` = how far to trust a slope, one number for each item, from how `change` lies along the
+    register `before`: see `trust`.
+
+    τ = offset + scale <change, before>/<before, before>, dst = clip(1 + below min(τ, 0), 0, 1) + min(above max(τ - 1, 0), most).
+    """
+
+    dst: str
+    change: str
+    terms: tuple[tuple[str, float], ...]
+    before: str
+    offset: float
+    scale: float
+    below: float
+    above: float
+    most: float
+
+
+Record = Eval | Affine | Noise | Mark | Arrive | Measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +110,8 @@ class Claim:
     From the exact state at sigma_from they lead to `register` at sigma_to, integrating (in λ, form "x0", "eps", "v" or "f") the Newton
     polynomial through the evaluations at `nodes` (newest first) with term k scaled by fades[k]; `rule` as in `step.newton_moments`.
     `eta` is the rate of the SDE (0: the ODE), which also says how much noise the records add; rule "renoise" has no evaluations: it
-    scales the data and adds the noise that is missing at sigma_to.
+    scales the data and adds the noise that is missing at sigma_to. With `trusted` all terms but the first are scaled besides, by what a
+    `Measure` found: the claim is of trust 1, and with trust 0 the step is of order 1.
     """
 
     first: int
@@ -96,6 +124,7 @@ class Claim:
     fades: tuple[float, ...]
     register: str = "x"
     eta: float = 0.0
+    trusted: bool = False
 
     @property
     def order(self) -> float:
@@ -132,10 +161,9 @@ class Tape:
         out: list[tuple[str, ...]] = []
         for r in reversed(self.records):
             read = reads(r)
-            touched = read | ({r.dst} if not isinstance(r, (Mark, Arrive)) else set())
-            out.append(tuple(sorted(touched - live)))
-            if isinstance(r, (Eval, Affine)):
-                live.discard(r.dst)
+            out.append(tuple(sorted((read | writes(r)) - live)))
+            if not isinstance(r, Noise):
+                live -= writes(r)
             live |= read
         return tuple(reversed(out))
 
@@ -144,9 +172,10 @@ class Tape:
         """The most registers alive at once, counting a record's result together with what it reads."""
         live, peak = {"x"}, 1
         for r, dead in zip(self.records, self.last_reads, strict=True):
-            if not isinstance(r, (Mark, Arrive)):
+            made = {r.change} if isinstance(r, Measure) else writes(r)  # a trust is a number
+            if made:
                 peak = max(peak, len(live) + 1)  # the result is a new array, also where it replaces a register
-                live.add(r.dst)
+                live |= made
             live -= set(dead)
         return peak
 
@@ -189,6 +218,8 @@ class Tape:
 
 
 def _shown(w: Coefficient) -> str:
+    if isinstance(w, Blend):
+        return f"{w.base:+.6g}" + "".join(f"{factor:+.6g}·{name}" for name, factor in w.parts)
     return f"{w.values.min():+.4g}…{w.values.max():+.4g}" if isinstance(w, Field) else f"{w:+.6g}"
 
 
@@ -197,6 +228,8 @@ def _plain(record: Record) -> dict[str, object]:
     import hashlib
 
     def plain(w: Coefficient) -> object:
+        if isinstance(w, Blend):
+            return asdict(w)
         return {"bins": w.values.size, "sha256": hashlib.sha256(w.values.tobytes()).hexdigest()} if isinstance(w, Field) else w
 
     if not isinstance(record, Affine):
@@ -219,10 +252,19 @@ def reads(record: Record) -> set[str]:
     if isinstance(record, Eval):
         return {record.src}
     if isinstance(record, Affine):
-        return {name for name, _ in record.terms}
+        return {name for name, w in record.terms for name in (name, *(n for n, _ in (w.parts if isinstance(w, Blend) else ())))}
+    if isinstance(record, Measure):
+        return {record.before, *(name for name, _ in record.terms)}
     if isinstance(record, Mark):
         return {record.x, record.x0}
     return {record.dst if isinstance(record, Noise) else record.x}
+
+
+def writes(record: Record) -> set[str]:
+    """The registers a record writes."""
+    if isinstance(record, (Mark, Arrive)):
+        return set()
+    return {record.dst, record.change} if isinstance(record, Measure) else {record.dst}
 
 
 class TapeError(AssertionError):

@@ -11,7 +11,8 @@ import pytest
 # A module may import from the layers before its own. Planners also know each other. What runs a tape with a model of its own comes last.
 LAYERS = [
     {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files", "folders"},
-    {"schedule", "tape", "v3", "threshold", "noise", "stepsize", "official_schedule"},
+    {"tape"},
+    {"schedule", "trust", "v3", "threshold", "noise", "stepsize", "official_schedule"},
     {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
     {"structure", "unrolled"},
     {"promised"},

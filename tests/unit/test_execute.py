@@ -382,6 +382,9 @@ def ledger(path, n, watched=True, **options) -> Ledger:
     return book
 
 
+MEASURING = {"addcmul_", "sum", "linalg_vector_norm", "pow", "div", "sub", "clamp"}
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: " ".join(map(str, o.values())))
 @pytest.mark.parametrize("n", [10, 24])
 def test_no_synchronisation(n, options):
@@ -390,7 +393,8 @@ def test_no_synchronisation(n, options):
         names = ledger(path, n, **options).names
         assert len(names) >= n - 1
         assert not [name for name in names if any(name == s or name.startswith(s + ".") for s in SYNCHRONISING)]
-        assert set(names) <= {"lerp", "lerp_", "mul", "add", "add_", "clone"}, "a kernel that the docstring does not list"
+        listed = {"lerp", "lerp_", "mul", "add", "add_", "clone"} | (MEASURING if options.get("slopes") == "measured" else set())
+        assert set(names) <= listed, "a kernel that the docstring does not list"
 
 
 def test_the_ledger_sees_synchronisation():
@@ -419,7 +423,7 @@ def test_two_m_costs_two_kernels_and_six_passes(name):
 
 
 # Tensor passes a step where nobody waits for arrivals; in brackets what reading all once and writing all once would take.
-PASSES = {"dpmpp_2m": 6, "dpmpp_3m": 9, "unipc": 9, "auto": 14, "dpmpp_2m_sde": 9, "dpmpp_3m_sde": 12}  # (4, 5, 5, 6, 5, 6)
+PASSES = {"dpmpp_2m": 6, "dpmpp_3m": 9, "unipc": 9, "auto": 22, "dpmpp_2m_sde": 9, "dpmpp_3m_sde": 12}  # (4, 5, 5, 8, 5, 6)
 
 
 @pytest.mark.parametrize("name", PASSES)
@@ -427,7 +431,8 @@ def test_passes_of_a_step(name):
     """What benchmarks/cost.py measures in ComfyUI: a correction and the step after it are one sum, a stored evaluation costs one kernel.
     Somebody who waits for arrivals gets the corrected states, and pays for them."""
     cost = {w: [sum(ledger(VE, n, w, **TAPES[name]).passes) for n in (20, 40)] for w in (False, True)}
-    assert cost[False][1] - cost[False][0] == 20 * PASSES[name]
+    numbers = 20 * 100 * SHAPE[0] / math.prod(SHAPE)  # of auto's trusts: at most 100 an item and step, beside a small state
+    assert 0 <= cost[False][1] - cost[False][0] - 20 * PASSES[name] <= numbers * ("slopes" in TAPES[name])
     assert (cost[True][1] > cost[False][1]) == ("corrector" in TAPES[name] or name == "dpmpp_3m"), "the corrected states are made"
 
 

@@ -55,8 +55,9 @@ def impossible(sigmas, o) -> set[str]:
     if o["method"] == "multistep":
         wrong |= {name for name, plain in (("noise_rule", "sde"), ("r1", None), ("r2", None)) if o[name] != plain}
         wrong |= {"corrector"} if noisy and o["corrector"] != "none" else set()
+        wrong |= {"slopes"} if o["slopes"] == "measured" and (noisy or o["algorithm"] == "dpmsolver-v3") else set()
     else:
-        wrong |= {"corrector"} if o["corrector"] != "none" else set()
+        wrong |= {name for name, plain in (("corrector", "none"), ("slopes", "planned")) if o[name] != plain}
         wrong |= {"order"} if o["order"] == 4 else set()
         wrong |= {"solver_type"} if o["solver_type"] in ("bh1", "pseudo") else set()
         wrong |= {"algorithm"} if o["algorithm"] == "dpmsolver-v3" else set()
