@@ -109,8 +109,8 @@ def auto(path: Path, steps: int, sigma_max: float, sigma_min: float, time_map: T
 
     Few steps do better to leave the least noise to the last step (with 6 times Stable Diffusion's sigma_min at 5 steps, 2.3 at 10, 1.3
     at 20); beyond 25 that end falls with 25/steps, so that the error goes to 0. A range longer than the ratio 30 (2.5 steps beyond 12)
-    is entered in one step from sigma_max. ρ = 7 has as much error over mixtures and a trained network, 5 and 9 have 5 % more, 4 15 %, with the
-    preset "auto". For flow models with a shift (the ratio half-way on their clock) the upper end is shift^(3/4) and the low end
+    is entered in one step from sigma_max. ρ = 7 has as much error over mixtures and a trained network, 5 and 9 have 5 % more, 4 15 %,
+    with the preset "auto". For flow models with a shift (the ratio half-way on their clock) the upper end is shift^(3/4) and the low end
     shift^(1/2) times that: nobody knows how far a model's detail moves with its shift, and this has the least error over data that do not
     move (.020 instead of .042 with both ends shifted in full, shift 3) and data that move with it (.017 instead of .014).
     """
