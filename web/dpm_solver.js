@@ -60,7 +60,8 @@ app.registerExtension({
       const run = nodeAt(app.rootGraph ?? app.graph, String(node));
       if (!run) return;
       if (family) remember(run, family);
-      for (const found of plottedOf(run)) panels.get(found)?.ran(plan, live ?? "as it ran");
+      const shown = live ? [run] : plottedOf(run); // what a tuning tries is not the run of the sampler that it was given
+      for (const found of shown) panels.get(found)?.ran(plan, live ?? "as it ran");
     });
   },
   /** @param {import("./lib/host").Node} node */

@@ -346,6 +346,7 @@ def test_tune_and_cancel(pinned, root, server):
     pinned.wait(shown, seconds=60)
     pinned.wait(f"() => {pinned.plot(TUNE)}.querySelector('.note').textContent.includes('error')", seconds=60)
     assert pinned.text(TUNE, "title") == "6 model calls"
+    assert pinned.js(f"() => {pinned.plot(SAMPLER)}.querySelector('.badge').hidden"), "the connected sampler shows its own plan"
     pinned.drawn(TUNE, 6)
     pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.3", seconds=60)
     pinned.page.get_by_role("button", name="Cancel current run").or_(pinned.page.locator("button:has(.pi-times)")).first.click()
