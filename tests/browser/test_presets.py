@@ -54,6 +54,35 @@ def test_one_click_on_a_ksampler(page, folder):
     assert page.js(values) == before
 
 
+def test_the_menu_in_nodes_2(newest, folder):
+    """The newer front end's own menu of a node has them, too; that of ComfyUI 0.3.75 shows nothing of any extension there."""
+    newest.open(folder / "emoji_dpm_auto.json", vue=True)
+    node = newest.js(f"() => String({newest.node('KSampler')}.id)")
+    newest.page.locator(f"[data-node-id='{node}']").first.click(button="right", position={"x": 60, "y": 12})
+    menu = newest.page.get_by_text("DPM-Solver presets").first
+    menu.hover()
+    menu.click()
+    newest.page.get_by_text(re.compile(r"^exact 25 \(")).first.click()
+    newest.wait(f"() => {newest.node('KSampler')}.widgets.find((w) => w.name === 'steps').value === 25")
+    toast(newest, "exact 25")
+
+
+def test_the_menu_of_commands(page):
+    """The page's menu has all commands, under Extensions."""
+    page.open(json.dumps(EMPTY))
+    page.page.locator(".comfy-menu-button-wrapper, .comfyui-logo, [aria-label='Menu'], [data-testid=menu-button]").first.click()
+    command = "DPM-Solver: add sampler and scheduler nodes"
+    for word, inner in (("Extensions", "DPM-Solver (ext)"), ("DPM-Solver (ext)", command)):
+        item = page.page.get_by_text(word, exact=True).first
+        item.hover()
+        page.page.wait_for_timeout(300)
+        if not page.page.get_by_text(inner, exact=True).first.is_visible():
+            item.click()  # one front end opens an inner menu by the pointer, one by a click
+    page.page.get_by_text(command, exact=True).first.click()
+    page.drawn(SCHEDULER, 12)
+    assert page.js(f"() => !!{page.node(SAMPLER)}")
+
+
 def test_one_click_on_our_nodes(page, folder):
     """As a command, with nothing selected: the only run there is, both of its nodes; the plot follows."""
     page.open(folder / "emoji_dpm_nodes.json")
