@@ -24,7 +24,7 @@ from .proof_v3 import Along, one_by_one, polynomials
 from .step import FLOOR, POWER
 from .structure import ROUNDING, check_structure
 from .tape import Measure, Tape, TapeError
-from .trust import at, check_trusts
+from .trust import at, check_trusts, unlike
 from .unrolled import Shape, Unrolled, unrolled
 
 TOLERANCE = 1e-11
@@ -36,12 +36,12 @@ def check(tape: Tape) -> Tape:
 
     The claims must lead from the first sigma to the last, every record must belong to one of them, and each claim must hold. Time is
     linear in the steps: claims are taken in blocks. Of a tape with parity statistics, which sum in the official code's own way, only
-    the structure is checked. Where slopes are measured the tape must hold at trust 0 and at trust 1, and so at all: see `trust`.
+    the structure is checked. Where slopes are measured the tape must hold at two numbers of each trust, and so at all: see `trust`.
     """
     if any(isinstance(r, Measure) for r in tape.records):
         check_trusts(tape)
-        for trust in (0.0, 1.0):
-            check(at(tape, trust))
+        for trusts in unlike(tape):
+            check(at(tape, trusts))
         return tape
     check_structure(tape)
     if tape.statistics is not None and tape.statistics.parity:

@@ -16,12 +16,14 @@ The numbers were chosen on mixtures and a trained network with guidance 1 to 7.5
 it interpolates.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .tape import Affine, Blend, Coefficient, Measure, Tape, TapeError, reads, writes
 
 SLOPES = {"below": 3.0, "above": 0.5, "most": 0.3}
+GOLDEN = (5**0.5 - 1) / 2
 FIRST = {"below": 0.0, "above": 3.0, "most": 2.0}
 
 
@@ -71,22 +73,34 @@ def _split(a: Coefficient) -> tuple[float, tuple[tuple[str, float], ...]]:
     return float(a), ()
 
 
-def at(tape: Tape, trust: float) -> Tape:
-    """The tape with every trust set to one number: a plan without measuring. Its steps depend on trust linearly, so what holds at 0 and
-    at 1 holds for all."""
-    place, records = [0], []
+def at(tape: Tape, trust: float | Mapping[str, float]) -> Tape:
+    """The tape with every trust, or each by its register, set to a number: a plan without measuring. A step is trusted by the last
+    `Measure` among its records. It depends on that one linearly, so what holds at two numbers holds for all."""
+    known = trust if isinstance(trust, Mapping) else {r.dst: trust for r in tape.records if isinstance(r, Measure)}
+    place, records, latest = [0], [], [""]
     for r in tape.records:
         if isinstance(r, Affine):
-            r = replace(r, terms=tuple((name, _fixed(w, trust)) for name, w in r.terms))
+            r = replace(r, terms=tuple([(name, _fixed(w, known)) for name, w in r.terms]))
         records += [r] * (not isinstance(r, Measure))
         place.append(len(records))
-    claims = (replace(c, first=place[c.first], last=place[c.last]) for c in tape.claims)
-    claims = (replace(c, fades=(c.fades[0], *(trust * f for f in c.fades[1:])), trusted=False) if c.trusted else c for c in claims)
+        latest.append(r.dst if isinstance(r, Measure) else latest[-1])
+    claims = []
+    for c in tape.claims:
+        trusted = known.get(latest[c.last], math.nan) if c.trusted else 1.0  # by none: nothing holds
+        claims.append(
+            replace(c, first=place[c.first], last=place[c.last], fades=(*c.fades[:1], *(trusted * f for f in c.fades[1:])), trusted=False)
+        )
     return replace(tape, records=tuple(records), claims=tuple(claims))
 
 
-def _fixed(w: Coefficient, trust: float) -> Coefficient:
-    return w.base + trust * sum(factor for _, factor in w.parts) if isinstance(w, Blend) else w
+def unlike(tape: Tape) -> list[dict[str, float]]:
+    """Two numbers for each trust, no two trusts alike: a step that reads another's trust is wrong in one of them."""
+    names = [r.dst for r in tape.records if isinstance(r, Measure)]
+    return [{name: far + (i * GOLDEN) % 1 / 2 for i, name in enumerate(names)} for far in (0.0, 1.0)]
+
+
+def _fixed(w: Coefficient, known: Mapping[str, float]) -> Coefficient:
+    return w.base + sum([known[name] * factor for name, factor in w.parts]) if isinstance(w, Blend) else w
 
 
 def check_trusts(tape: Tape) -> None:

@@ -135,6 +135,24 @@ def test_a_wrong_factor_of_a_trust_is_caught():
         proof.check(replace(tape, records=(*tape.records[:gone], *tape.records[gone + 1 :]), claims=claims))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trust_of_another_slope_is_caught(kind):
+    """A prediction or a correction that leans on the trust of an earlier step's slope: with all trusts alike it would not show."""
+    path, sigmas, options = KINDS[kind]
+    tape, tried, measured = plan(path, sigmas, **options), 0, []
+    for place, r in enumerate(tape.records):
+        measured += [r.dst] if isinstance(r, Measure) else []
+        for k, (name, w) in enumerate(r.terms if isinstance(r, Affine) else ()):
+            for j, (own, factor) in enumerate(w.parts if isinstance(w, Blend) else ()):
+                for other in {*measured} - {own}:
+                    wrong = Blend(w.base, (*w.parts[:j], (other, factor), *w.parts[j + 1 :]))
+                    terms = (*r.terms[:k], (name, wrong), *r.terms[k + 1 :])
+                    with pytest.raises(TapeError):
+                        proof.check(replace(tape, records=(*tape.records[:place], replace(r, terms=terms), *tape.records[place + 1 :])))
+                    tried += 1
+    assert tried > 20
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0])
 def test_nothing_to_measure_is_full_trust(scale):
     """Data of which v is 0 at every noise level (unit variance), or nearly: no division by nothing, in float32 too."""
