@@ -167,6 +167,10 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                 io.Combo.Input("corrector_range", options=list(CORRECTOR_RANGE), default="full", optional=True, tooltip=(
                     "With a corrector: full lets it act in every step, half only in the half of the model's time that has less noise, as "
                     "the paper of DPM-Solver-v3 does with strong CFG.")),
+                io.Combo.Input("slopes", options=list(CHOICES["slopes"]), default="measured", optional=True, tooltip=(
+                    "For multistep without noise, from order 2. measured: watches in the run itself how well the model's predictions can "
+                    "be foreseen, and leans on that more or less; best with strong CFG and few steps. planned: the papers' fixed weights, "
+                    "to match other programs.")),
             ],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
         )  # fmt: skip

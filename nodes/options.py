@@ -11,6 +11,7 @@ METHODS = (*CHOICES["method"], "adaptive")
 # widget: (the methods that have it, its value that asks for nothing); another value without them is an error
 NEEDS: dict[str, tuple[tuple[object, ...], object]] = {
     "corrector": (("multistep",), "none"),
+    "slopes": (("multistep",), "planned"),
     "eta": (CHOICES["method"], 0),
     "noise_rule": (("singlestep", "singlestep_fixed"), "sde"),
     "r1": (("singlestep_fixed",), 0),
@@ -33,7 +34,8 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
     """(the options for `sample`, sentences on widgets that cannot act). ValueError, one sentence with the widget's name, for what cannot
     be done on any model or schedule. r1, r2 and safety 0 stand for the solver's own.
 
-    The advanced node is dropped with a corrector: where it cannot act, who changed another widget has not asked for it.
+    The advanced node is dropped with a corrector and measured slopes: where they cannot act, who changed another widget has not asked
+    for them; the first is said.
     """
     options: dict[str, object] = dict(widgets)
     said: list[str] = []
@@ -43,6 +45,9 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
     if options.get("corrector") == "unipc" and (method != "multistep" or options.get("eta")):
         said.append("corrector is unipc, which acts with method multistep and eta 0 only, so there is none in this run; set it to none.")
         options["corrector"] = "none"
+    if method != "multistep" or options.get("eta") or options.get("algorithm") == V3 or options.get("order") == 1:
+        if options.get("slopes") == "measured":  # the widget's default asks for it where it can be
+            options["slopes"] = "planned"
     for name, (methods, rest) in NEEDS.items():
         if method not in methods and (value := options.pop(name, rest)) != rest:
             where = f"{name} is {value}, which acts with method {' or '.join(map(str, methods))} only"

@@ -42,6 +42,7 @@ ADVANCED: dict[str, tuple[Any, Any]] = {
     "thresholding": ("off", THRESHOLDING), "threshold_ratio": (0.995, float), "threshold_max": (1.0, float),
     **{name: (value, int if name == "max_evaluations" else float) for name, value in ADAPTIVE.items()},
     "data_std": (DATA_STD, float), "corrector_range": ("full", CORRECTOR_RANGE),
+    "slopes": ("measured", CHOICES["slopes"]),
 }  # fmt: skip
 SAMPLERS = {"DPMSolverSamplerExt": SAMPLER, "DPMSolverSamplerAdvancedExt": ADVANCED}
 HOST = {"scheduler": ("normal", str), "steps": (20, int), "denoise": (1.0, float)}  # ComfyUI's BasicScheduler

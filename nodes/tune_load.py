@@ -16,9 +16,12 @@ from .tuned_sampler import own_options, sample_tuned, unwrapped
 
 # of our solvers that a file may set
 WORDS, NUMBERS = (
-    ("algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "noise_rule", "thresholding", "corrector_range"),
+    (
+        "algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "slopes", "noise_rule", "thresholding",
+        "corrector_range",
+    ),
     ("eta", "s_noise", "r1", "r2", "threshold_ratio", "threshold_max"),
-)
+)  # fmt: skip
 
 OUTSIDE = ("thresholding", "threshold_ratio", "threshold_max", "corrector_range")  # of them, what `plan` does not take
 

@@ -94,7 +94,7 @@ def test_recipes_in_the_help_are_the_presets(host, pack):
     lines = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8").splitlines()
     names = [c.strip() for c in next(line for line in lines if line.startswith("| preset |")).split("|")[2:-1]]
     rows = {row[0]: row[1:] for line in lines if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}
-    usual = {"method": "multistep", "start": "corrected", "corrector": "none", "eta": 0.0, "noise_rule": "sde"}
+    usual = {"method": "multistep", "start": "corrected", "corrector": "none", "eta": 0.0, "noise_rule": "sde", "slopes": "planned"}
     for name, options in (presets.PRESETS | presets.FAMILY).items():
         values = usual | options
         known = dict(zip(names, rows[name], strict=True))

@@ -145,7 +145,7 @@ def test_promised_inputs(host, pack):
     assert [i["name"] for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]] == [
         "algorithm", "order", "method", "solver_type", "start", "final_rule", "corrector", "eta", "s_noise", "noise_rule", "r1", "r2",
         "thresholding", "threshold_ratio", "threshold_max", "rtol", "atol", "safety", "max_evaluations", "ems", "data_std",
-        "corrector_range",
+        "corrector_range", "slopes",
     ]  # fmt: skip
     advanced = {i["name"]: i.get("default") for i in nodes["DPMSolverSamplerAdvancedExt"]["inputs"]}
     assert (advanced["eta"], advanced["s_noise"], advanced["r1"], advanced["thresholding"]) == (0, 1, 0, "off")
