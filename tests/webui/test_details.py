@@ -136,6 +136,8 @@ def test_tuned_steps_with_their_gains(ready, tmp_path):
     file.with_name("gained.json").write_text(json.dumps({**json.loads(file.read_text()), "gains": GAINS}))
     text = told(page("DPM-Solver auto (ext)", "Karras", 4), tuned="gained.json")
     assert "Gains of the model calls: 1.100, 0.950, 1.200, 0.900." in text and "off here" not in text
+    file.with_name("<i>.json").write_text(file.read_text())
+    assert "&lt;i&gt;.json, 4 steps" in (title := told(page("UniPC (ext)", "Karras", 4), tuned="<i>.json")) and "<i>" not in title
     text = told(page("UniPC (ext)", "Karras", 4), tuned="gained.json")
     assert "gained.json has gains, which are for" in text and "off here" in text and "Gains of" not in text
     assert "was tuned for 4 steps; this run of 6" in told(page("DPM-Solver auto (ext)", "Karras", 6), tuned=name)

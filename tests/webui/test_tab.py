@@ -514,14 +514,19 @@ def test_tuned_for_statistics_that_are_another_file_now(ready, tmp_path):
     assert not tuned_part._same_solver(words, plain, one)
 
 
-def test_plans_of_masked_runs_with_statistics_are_kept(ready):
-    file = calibrated(samples=2).outcome[0]
+def test_plans_of_masked_runs_with_statistics_are_kept(ready, monkeypatch):
+    """And their last step ends with the prediction, where the mask has put what it keeps; that of whole runs does not."""
+    file, adapter, tails = calibrated(samples=2).outcome[0], part("adapter"), []
+    plan = adapter.planned
+    monkeypatch.setattr(adapter, "planned", lambda *args: (tails.append(args[2]["statistics"].tail), plan(*args))[1])
     hosting, half = importlib.import_module("dpm_solver_ext.solvers.hosting"), torch.zeros(4, 8, 8)
     for _ in range(2):
         made = hosting._kept.cache_info().misses
         p = ready.processing(V3, steps=5, cfg_scale=5.0, mask=half, nmask=1 - half)
         ready.generate(p, arguments(statistics=file), latent=torch.zeros(1, 4, 8, 8))
     assert hosting._kept.cache_info().misses == made
+    ready.generate(ready.processing(V3, steps=5, cfg_scale=5.0), arguments(statistics=file))
+    assert tails[:2] == ["x0", "x0"] and tails[2] != "x0"
 
 
 @pytest.mark.parametrize("plan", ["[1]", "{}", "not json", "[" * 5000, '{"algorithm": ["x"]}', '{"order": 2}'])
