@@ -228,6 +228,15 @@ def test_saved_workflow_comes_back(pinned, nodes):
     assert pinned.js(pressed) == "lam" and "order 3" in pinned.text(SCHEDULER, "what")
 
 
+def test_a_widget_that_is_not_ours(page, nodes):
+    """What the host or another pack puts into a node, as a line on how far a run is, is not asked of the server."""
+    page.open(nodes)
+    page.drawn(SCHEDULER, 8)
+    page.js(f"() => {{ {page.node(SCHEDULER)}.addWidget('text', '$$node-text-preview', 'half of it', () => {{}}) }}")
+    page.change(SCHEDULER, "steps", 5)
+    page.drawn(SCHEDULER, 5)
+
+
 def test_undo(page, nodes):
     """The page's undo brings back the value, and the plot follows."""
     page.open(nodes)

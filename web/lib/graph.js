@@ -23,7 +23,8 @@ export function kindOf(node) {
 }
 
 /**
- * The values of the widgets of a node that the server reads; a widget that is fed by a link is left out, its value is not known here.
+ * The values of the widgets of a node that the server reads: those of its inputs. A widget that is fed by a link is left out, its value is
+ * not known here; so is what others put into the node, such as the host's text on how far a run is.
  * @param {Node} node
  * @returns {Record<string, unknown>}
  */
@@ -32,7 +33,7 @@ export function valuesOf(node) {
   const values = {};
   for (const widget of node.widgets ?? []) {
     const input = node.inputs?.find((i) => i.widget?.name === widget.name);
-    if (widget.serialize !== false && (input?.link ?? null) === null) values[widget.name] = widget.value;
+    if (input && (input.link ?? null) === null) values[widget.name] = widget.value;
   }
   return values;
 }
