@@ -46,12 +46,12 @@ def test_measured_by_hand():
 
 
 def test_no_pair_of_ours_is_better(errors):
-    """The pair of a preset is the best of ours in its cells, but for 5 %: the demo's figures move by more when made again."""
+    """The pair of a preset is the best of ours in its cells, but for 10 %: the demo's figures move by more when made again."""
     for family in presets.FAMILIES:
         for level, (_, counts, _) in presets.LEVELS.items():
             ours = {pair: ratio for pair, (ratio, _, _) in presets.measured(errors, family, counts).items() if "_ext +" in pair}
             best = min(ours, key=ours.__getitem__)
-            assert ours[pair_of(family)] <= 1.05 * ours[best], (family, level, best)
+            assert ours[pair_of(family)] <= 1.1 * ours[best], (family, level, best)
 
 
 def test_reasons_name_their_figures_and_their_source():
