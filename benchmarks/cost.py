@@ -34,11 +34,11 @@ PEERS = ("dpmpp_2m", "uni_pc_bh2", "euler", "ipndm", "deis", "res_multistep")
 OURS = "dpm_auto dpmpp_2m dpmpp_3m unipc dpm_solver_v3 dpmpp_2s dpmpp_3s dpm_fast dpmpp_2m_sde dpmpp_3m_sde".split()
 # registers that a step in full swing must read, and those that it must leave: state, predictions or what is stored of them, noise
 LIMITS = {
-    "dpm_auto_ext": (4, 2),  # x, the new prediction, two stored ones -> x, the new one as it is stored
+    "dpm_auto_ext": (5, 3),  # x, the new prediction, two stored ones, the last change -> x, the new one as it is stored, the new change
     "dpmpp_2m_ext": (3, 1),
     "dpmpp_3m_ext": (4, 1),
     "unipc_ext": (4, 1),
-    "dpm_solver_v3_ext": (4, 2),
+    "dpm_solver_v3_ext": (4, 2),  # x, the new prediction, two stored ones -> x, the new one as it is stored
     "dpmpp_2s_ext": (2.5, 1),  # two evaluations: (x, d0 -> x'), (x, d0, d1 -> x); per evaluation
     "dpmpp_3s_ext": (3, 1),
     "dpm_fast_ext": (3, 1),
