@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
@@ -83,8 +84,16 @@ def server(tmp_path_factory):
     base = tools.prepare_base(tmp_path_factory.mktemp("page") / "base", {"my-pack": ROOT, "emoji-demo": ROOT / "demo" / "pack"})
     (base / "input" / "example.png").write_bytes((DEMO / "emoji_dpm_nodes.jpg").read_bytes())
     with tools.Server(base, app=tools.app_dir(ROOT), env={"OMP_NUM_THREADS": "1"}) as running:
-        running.tools = tools
+        running.tools, running.idle = tools, lambda seconds: idle(running, seconds)
         yield running
+
+
+def idle(server, seconds):
+    """Wait until nothing runs and nothing waits. (Playwright takes the promise of an asynchronous function for a true value.)"""
+    end = time.monotonic() + seconds
+    while (queue := server.tools.get_json(server.url + "/queue"))["queue_running"] or queue["queue_pending"]:
+        assert time.monotonic() < end, "the queue does not come to its end"
+        time.sleep(0.1)
 
 
 class Page:
@@ -96,9 +105,13 @@ class Page:
         page.on("console", lambda message: self.said.append((message.text, message.location.get("url", ""))))
         page.on("pageerror", lambda error: self.said.append((str(error), error.stack or "")))
         page.on("requestfailed", lambda request: self.said.append((f"failed: {request.failure}", request.url)))
-        page.goto(url, wait_until="domcontentloaded")
+        self.load()
+
+    def load(self):
+        """Open the page, or open it anew: what runs have left in it is gone, such as the host's lines on their progress."""
+        self.page.goto(self.url, wait_until="domcontentloaded")
         ready = "() => window.app?.graph && window.app?.canvas && window.LiteGraph?.registered_node_types?.DPMSolverSchedulerExt"
-        page.wait_for_function(ready, timeout=60_000)
+        self.page.wait_for_function(ready, timeout=60_000)
 
     def js(self, code, argument=None):
         return self.page.evaluate(code, argument)

@@ -10,6 +10,7 @@ export function oneStep(app, change) {
   try {
     change();
   } finally {
-    app.canvas?.emitAfterChange?.(); // the page compares the graph with its last state here
+    // here the page compares the graph with its last state: after the nodes have fitted their size to it, which is a microtask
+    queueMicrotask(() => app.canvas?.emitAfterChange?.());
   }
 }
