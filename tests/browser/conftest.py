@@ -193,24 +193,36 @@ class Page:
         return [(text, where) for text, where in said if "my-pack" in text + where or "dpm" in (text + where).lower()]
 
 
-@pytest.fixture(scope="package")
+OPEN = []  # Playwright and its browser
+
+
+@pytest.fixture(scope="session")
 def browser(chromium):
-    """Chromium, for this folder: while Playwright runs, nothing else in this thread may start an event loop, as other folders' tests do."""
+    """Chromium, for this folder."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS))
-        yield found
-        found.close()
+    playwright = sync_playwright().start()
+    OPEN.append(playwright)
+    OPEN.append(playwright.chromium.launch(executable_path=chromium, headless=True, args=list(FLAGS)))
+    return OPEN[-1]
 
 
-@pytest.fixture(scope="package")
+def pytest_runtest_teardown(item, nextitem):
+    """Close it with the folder's last test: while Playwright runs, nothing else in this thread may start an event loop, as other folders'
+    tests do. (A fixture of scope "package" lives on without an `__init__.py` here.)"""
+    if nextitem is None or HERE not in nextitem.path.parents:
+        while OPEN:
+            last = OPEN.pop()
+            last.stop() if hasattr(last, "stop") else last.close()
+
+
+@pytest.fixture(scope="session")
 def pinned(browser, server):
     """The page of the front end that ComfyUI 0.3.75 pins."""
     return Page(browser.new_page(viewport={"width": 1900, "height": 1150}), server.url)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def newest(browser, server, newer):
     """The page of a newer front end."""
     page = browser.new_page(viewport={"width": 1900, "height": 1150})
