@@ -101,7 +101,7 @@ PRESET, SCHEDULE, ADVANCED, TUNING, UNDER = (320, 270), (320, 410), (320, 640), 
 SAMPLER_WIDGETS = ["auto", "dpmsolver++", 2, "multistep", "dpmsolver", "corrected", "smooth"]
 SDE_WIDGETS = [
     *("dpmsolver++", 2, "multistep", "dpmsolver", "official", "smooth", "none", 1.0, 1.0, "sde", 0.0, 0.0),
-    *("off", 0.995, 1.0, 0.05, 0.0078, 0.0, 1000, 1.0, "full", "planned"),
+    *("off", 0.995, 1.0, 0.05, 0.0078, 0.0, 1000, 1.0, "full", "auto"),
 ]
 V3_WIDGETS = ["dpm_solver_v3", *SAMPLER_WIDGETS[1:]]
 MANUAL = "14.6, 6.5, 2.9, 1.3, 0.5, 0"

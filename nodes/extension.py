@@ -11,7 +11,7 @@ from .aliases import aliases
 from .compare import DPMSolverCompareExt
 from .ems import DPMSolverCalibrateExt, DPMSolverEMSInfoExt, DPMSolverLoadEMSExt, Ems
 from .error_curve import DPMSolverErrorCurveExt
-from .options import DATA_STD, METHODS, V3, prepare
+from .options import DATA_STD, METHODS, SLOPES, V3, prepare
 from .schedules import FINAL, steps_of
 from .tune import DPMSolverLoadTunedExt, DPMSolverTuneScheduleExt
 
@@ -167,10 +167,10 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                 io.Combo.Input("corrector_range", options=list(CORRECTOR_RANGE), default="full", optional=True, tooltip=(
                     "With a corrector: full lets it act in every step, half only in the half of the model's time that has less noise, as "
                     "the paper of DPM-Solver-v3 does with strong CFG.")),
-                io.Combo.Input("slopes", options=list(CHOICES["slopes"]), default="measured", optional=True, tooltip=(
-                    "For multistep without noise, from order 2. measured: watches in the run itself how well the model's predictions can "
-                    "be foreseen, and leans on that more or less; best with strong CFG and few steps. planned: the papers' fixed weights, "
-                    "to match other programs.")),
+                io.Combo.Input("slopes", options=list(SLOPES), default="auto", optional=True, tooltip=(
+                    "For multistep without noise, at order 2 or with a corrector. measured: watches in the run itself how well the model's "
+                    "predictions can be foreseen, and leans on that more or less; best with strong CFG and few steps. planned: the papers' "
+                    "fixed weights, to match other programs. auto: measured for dpmsolver-v of order 2 with unipc, planned for the rest.")),
             ],
             outputs=[io.Sampler.Output(display_name="sampler", tooltip="Connect to SamplerCustom or SamplerCustomAdvanced.")],
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..solvers.choices import CHOICES
+from ..solvers.choices import CHOICES, PRESETS
 from ..solvers.notes import idle
 from ..solvers.path import VE
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, tell
@@ -18,6 +18,7 @@ NEEDS: dict[str, tuple[tuple[object, ...], object]] = {
     "r2": (("singlestep_fixed",), 0),
 }
 V3 = "dpmsolver-v3"
+SLOPES = ("auto", *CHOICES["slopes"])
 DATA_STD = 1.0  # the default of `Statistics.closed_form`
 ADAPTIVE = {"rtol": 0.05, "atol": 0.0078, "safety": 0, "max_evaluations": 1000}  # only method adaptive has these; their defaults
 
@@ -34,8 +35,7 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
     """(the options for `sample`, sentences on widgets that cannot act). ValueError, one sentence with the widget's name, for what cannot
     be done on any model or schedule. r1, r2 and safety 0 stand for the solver's own.
 
-    The advanced node is dropped with a corrector and measured slopes: where they cannot act, who changed another widget has not asked
-    for them; the first is said.
+    The advanced node is dropped with a corrector: where it cannot act, who changed another widget has not asked for it.
     """
     options: dict[str, object] = dict(widgets)
     said: list[str] = []
@@ -45,9 +45,7 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
     if options.get("corrector") == "unipc" and (method != "multistep" or options.get("eta")):
         said.append("corrector is unipc, which acts with method multistep and eta 0 only, so there is none in this run; set it to none.")
         options["corrector"] = "none"
-    if method != "multistep" or options.get("eta") or options.get("algorithm") == V3 or options.get("order") == 1:
-        if options.get("slopes") == "measured":  # the widget's default asks for it where it can be
-            options["slopes"] = "planned"
+    _slopes(options, said)
     for name, (methods, rest) in NEEDS.items():
         if method not in methods and (value := options.pop(name, rest)) != rest:
             where = f"{name} is {value}, which acts with method {' or '.join(map(str, methods))} only"
@@ -76,6 +74,25 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
 
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
     return options | threshold | half, said
+
+
+def _slopes(options: dict[str, object], said: list[str]) -> None:
+    """Turns the widget `slopes` into the option: "auto", also where there is no widget, means measured for what the preset auto is made
+    of, so that other solvers stay those of the papers."""
+    slopes, method, algorithm = options.get("slopes", SLOPES[0]), options.get("method", "multistep"), options.get("algorithm")
+    if slopes not in SLOPES:
+        raise ValueError(f"slopes is {slopes!r}; choose one of {', '.join(SLOPES)}.")
+    able = method == "multistep" and not options.get("eta") and algorithm != V3
+    if slopes == "auto":
+        slopes = "planned"
+        if able and all(options.get(name) == value for name, value in PRESETS["auto"].items() if name != "slopes"):
+            slopes = "measured"
+    elif slopes == "measured" and not able:
+        said.append(
+            "slopes is measured, which acts with method multistep, eta 0 and not with dpmsolver-v3, so they are planned; set it to auto."
+        )
+        slopes = "planned"
+    options["slopes"] = slopes
 
 
 def _statistics(options: dict[str, object], said: list[str]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from ..solvers.path import Path
 from ..solvers.presets import plan
 from . import schedules
 from .adapter import CORRECTOR_RANGE, THRESHOLDING, path_of, time_map_of
-from .options import ADAPTIVE, DATA_STD, METHODS, settled
+from .options import ADAPTIVE, DATA_STD, METHODS, SLOPES, settled
 from .register import SAMPLERS as LISTED
 
 
@@ -42,7 +42,7 @@ ADVANCED: dict[str, tuple[Any, Any]] = {
     "thresholding": ("off", THRESHOLDING), "threshold_ratio": (0.995, float), "threshold_max": (1.0, float),
     **{name: (value, int if name == "max_evaluations" else float) for name, value in ADAPTIVE.items()},
     "data_std": (DATA_STD, float), "corrector_range": ("full", CORRECTOR_RANGE),
-    "slopes": ("measured", CHOICES["slopes"]),
+    "slopes": (SLOPES[0], SLOPES),
 }  # fmt: skip
 SAMPLERS = {"DPMSolverSamplerExt": SAMPLER, "DPMSolverSamplerAdvancedExt": ADVANCED}
 HOST = {"scheduler": ("normal", str), "steps": (20, int), "denoise": (1.0, float)}  # ComfyUI's BasicScheduler

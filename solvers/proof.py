@@ -20,11 +20,12 @@ import numpy as np
 
 from .path import PATHS
 from .promised import C, Levels, N, Promised
+from .proof_trust import check_trusts
 from .proof_v3 import Along, one_by_one, polynomials
 from .step import FLOOR, POWER
 from .structure import ROUNDING, check_structure
 from .tape import Measure, Tape, TapeError
-from .trust import at, check_trusts, unlike
+from .trust import at, unlike
 from .unrolled import Shape, Unrolled, unrolled
 
 TOLERANCE = 1e-11

@@ -14,7 +14,7 @@ LAYERS = [
     {"tape"},
     {"schedule", "trust", "v3", "threshold", "noise", "stepsize", "official_schedule"},
     {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
-    {"structure", "unrolled"},
+    {"structure", "unrolled", "proof_trust"},
     {"promised"},
     {"proof"},
     {"*planner"},

@@ -13,7 +13,7 @@ from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.schedule import auto, karras, sd_time_map
 from dpm_solver_ext.solvers.tape import Affine, Blend, Measure, TapeError
-from dpm_solver_ext.solvers.trust import at
+from dpm_solver_ext.solvers.trust import at, unlike
 from dpm_solver_ext.tests import models
 
 AUTO = PRESETS["auto"]
@@ -151,6 +151,45 @@ def test_the_trust_of_another_slope_is_caught(kind):
     assert tried > 20
 
 
+def test_a_wrong_measure_is_caught():
+    """Whatever a `Measure` looks at, and with what numbers, is checked."""
+    path, sigmas, options = KINDS["auto"]
+    tape, tried = plan(path, sigmas, **options), 0
+    for place, r in enumerate(tape.records):
+        if not isinstance(r, Measure):
+            continue
+        (new, a), (old, b) = r.terms
+        wrongs = [
+            {"terms": t} for t in (((new, 3 * a), (old, b)), ((new, a), (old, -b)), (("x", a), (old, b)), ((new, a),), ((old, a), (new, b)))
+        ]
+        wrongs += [{"before": "x"}, {"before": new}, {"dst": "x"}, {"change": "x"}, {"offset": r.offset + 1}]
+        wrongs += [{"scale": v} for v in (2 * r.scale, math.nan)] + [{name: getattr(r, name) + 0.1} for name in ("below", "above", "most")]
+        for wrong in wrongs:
+            with pytest.raises(TapeError):
+                proof.check(replace(tape, records=(*tape.records[:place], replace(r, **wrong), *tape.records[place + 1 :])))
+            tried += 1
+    assert tried >= 6 * 15
+
+
+def test_another_trust_in_disguise_is_caught():
+    """A step that reads another slope's trust, its base shifted so that both agree in the first of the proof's runs."""
+    path, sigmas, options = KINDS["auto"]
+    tape = plan(path, sigmas, **options)
+    known = unlike(tape)[0]
+    own, other = list(known)[3], list(known)[2]
+
+    def disguised(w):
+        if not (isinstance(w, Blend) and w.parts[0][0] == own):
+            return w
+        ((_, f),) = w.parts
+        return Blend(w.base + f * (known[own] - known[other]), ((other, f),))
+
+    records = tuple(replace(r, terms=tuple((n, disguised(w)) for n, w in r.terms)) if isinstance(r, Affine) else r for r in tape.records)
+    assert records != tape.records
+    with pytest.raises(TapeError):
+        proof.check(replace(tape, records=records))
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0])
 def test_nothing_to_measure_is_full_trust(scale):
     """Data of which v is 0 at every noise level (unit variance), or nearly: no division by nothing, in float32 too."""
@@ -180,20 +219,24 @@ def test_every_item_by_itself(shape):
         assert torch.allclose(execute(tape, model(factor[i : i + 1]), x[i : i + 1]), whole[i : i + 1], rtol=1e-12, atol=1e-12)
 
 
-def test_order_of_convergence_is_kept():
-    """Between finite noise levels auto converges at order 3, with trusts as without: they go to 1 with the steps."""
-    law, rates = models.image_like(1.5), {}
+@pytest.mark.parametrize("options, order", [
+    (AUTO, 3), ({"order": 2}, 2), ({"order": 2, "corrector": "unipc"}, 3), ({"order": 3, "corrector": "unipc"}, 3), ({"order": 3}, 3),
+], ids=str)  # fmt: skip
+def test_order_of_convergence_is_kept(options, order):
+    """Between finite noise levels a run converges as fast with measured slopes as with planned ones, also where they are left out."""
+    law, errors = models.image_like(1.5), {}
     x = np.random.default_rng(1).standard_normal((4, 256)) * 2.0
-    for name, options in (("measured", AUTO), ("planned", PLANNED)):
+    for slopes in ("measured", "planned"):
 
-        def end(n, options=options):
+        def end(n, slopes=slopes):
             sigmas = list(np.geomspace(2.0, 0.2, n + 1))
-            return execute(plan(VE, sigmas, **options), lambda y, s: law.denoise(VE, y, s), x)
+            return execute(plan(VE, sigmas, **{**options, "slopes": slopes}), lambda y, s: law.denoise(VE, y, s), x)
 
         fine = end(320)
-        errors = [np.abs(end(n) - fine).max() for n in (40, 80)]
-        rates[name] = math.log2(errors[0] / errors[1])
-    assert all(rate > 2.7 for rate in rates.values()), rates
+        errors[slopes] = [float(np.abs(end(n) - fine).max()) for n in (40, 80)]
+    for before, after in errors.values():
+        assert math.log2(before / after) > order - 0.35, errors
+    assert errors["measured"][1] < 3 * errors["planned"][1]
 
 
 def test_an_encoding_is_planned():
@@ -204,16 +247,17 @@ def test_an_encoding_is_planned():
 
 @pytest.mark.parametrize("options, words", [
     ({"eta": 1.0}, ("slopes is measured", "eta 1")), ({"algorithm": "dpmsolver-v3"}, ("slopes is measured", "dpmsolver-v3")),
-    ({"method": "singlestep"}, ("slopes is measured", "multistep")), ({"order": 1}, ()),
+    ({"method": "singlestep"}, ("slopes is measured", "multistep")), ({"order": 1}, "acts from order 2 on; set order to 2"),
+    ({"order": 3}, "acts at order 3 with a corrector only; set corrector to unipc"),
 ])  # fmt: skip
 def test_where_it_cannot_act(options, words):
     """One sentence where it is impossible, a note where there is no slope."""
     sigmas = auto(VE, 6, 14.6, 0.03, sd_time_map())
-    if words:
+    if isinstance(words, tuple):
         with pytest.raises(ValueError) as caught:
             plan(VE, sigmas, slopes="measured", **options)
         assert all(w in str(caught.value) for w in words) and str(caught.value).endswith(".")
     else:
         tape = plan(VE, sigmas, slopes="measured", **options)
-        assert tape.notes == ("slopes is measured, which acts from order 2 on; set order to 2, or slopes to planned.",)
+        assert tape.notes == (f"slopes is measured, which {words}, or slopes to planned.",)
         assert not any(isinstance(r, Measure) for r in tape.records)

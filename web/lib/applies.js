@@ -34,7 +34,7 @@ export const RULES = {
     start: { applies: multistep, rest: "corrected" },
     final_rule: { applies: multistep, rest: "smooth" },
     corrector: { applies: (v) => multistep(v) && !noisy(v), rest: "none" },
-    slopes: { applies: (v) => multistep(v) && !noisy(v), rest: "planned" },
+    slopes: { applies: (v) => multistep(v) && !noisy(v), rest: "auto" },
     eta: { applies: (v) => !adaptive(v), rest: 0 },
     s_noise: { applies: noisy, rest: 1 },
     noise_rule: { applies: (v) => noisy(v) && !multistep(v), rest: "sde" },
