@@ -26,7 +26,8 @@ def check_trusts(tape: Tape) -> None:
         if isinstance(r, Eval):
             asked[r.dst] = r.sigma
         elif isinstance(r, Affine) and r.dst not in states:
-            stored.update({r.dst: asked[name] for name, _ in r.terms if name in asked})
+            for name in {name for name, _ in r.terms} & asked.keys():
+                stored[r.dst] = asked[name]
         elif isinstance(r, Measure):
             names = [name for name, _ in r.terms]
             if writes(r) & written or len(names) != 2 or not set(names) <= stored.keys():
