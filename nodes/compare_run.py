@@ -1,5 +1,6 @@
 """The runs of a comparison: each with its own count of model calls, its time, and its distance from the end that all of them go to."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ import torch
 
 from ..solvers.choices import PRESETS
 from .adapter import sample
-from .compare_rows import REFERENCE, Row
+from .compare_rows import REFERENCE, SAME, Row
 from .tuned_sampler import Proxy
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run: `picture` float32 (height, width, 3) in 0…1; `error` is the rms distance from the reference in the model's own latent
-    scale, None without one or where the sampler adds noise."""
+    scale, None without one, where the sampler adds noise and where it starts at another noise level."""
 
     row: str
     steps: int
@@ -106,11 +107,13 @@ def compare(
     total = reference + sum(sum(row.counts(counts)) for row in rows)
     bench = Bench(model, positive, negative, latent, cfg, seed, total)
     end = bench.reference(reference) if reference else None
+    top = float(bench.sigmas(reference_row(), max(reference, 1))[0])
     cells = []
     for row in rows:
         for steps in row.counts(counts):
             run = bench.run(row, steps)
-            error = None if end is None or not row.steady else bench.distance(run.out, end)
+            same = row.steady and math.isclose(float(bench.sigmas(row, steps)[0]), top, rel_tol=SAME)
+            error = None if end is None or not same else bench.distance(run.out, end)
             cells.append(Cell(row.label, steps, run.calls, run.seconds, error, _picture(model, run.out, vae)))
     return cells
 

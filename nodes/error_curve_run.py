@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .compare_rows import SAME, Row
+from .compare_rows import MOST_STEPS, SAME, Row
 from .compare_run import Bench, reference_row
 from .schedules import FINAL
 
@@ -59,6 +59,8 @@ def check(model, rows: Sequence[Row], counts: Sequence[int], reference: int, fin
         raise ValueError(f"final_sigma is {final!r}; choose one of {', '.join(FINAL)}.")
     if len(counts) < 2:
         raise ValueError(f"steps is {counts[0]} alone; write at least two numbers, such as 5, 7, 10, 14, 20, 28, 40.")
+    if 2 * max(counts) > MOST_STEPS:
+        raise ValueError(f"steps has {max(counts)}, and the reference needs twice as many; write numbers up to {MOST_STEPS // 2}.")
     if reference < max(4, 2 * max(counts)):
         raise ValueError(
             f"reference_steps is {reference}, and the end cannot be told from runs of {max(counts)} steps; raise it to at least "
@@ -86,6 +88,11 @@ def curves(
     bench = Bench(model, positive, negative, latent, cfg, seed, total, final)
     end = bench.reference(reference)
     known = bench.distance(bench.reference(reference // 2), end)
+    if not math.isfinite(known):
+        raise ValueError(
+            f"reference_steps is {reference}, and that run or the one of half as many ends in values that are no numbers; lower cfg, or "
+            "run the model in a wider precision."
+        )
     found = []
     for row in rows:
         points = []

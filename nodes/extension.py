@@ -168,7 +168,7 @@ class DPMSolverSamplerAdvancedExt(io.ComfyNode):
                     "With a corrector: full lets it act in every step, half only in the half of the model's time that has less noise, as "
                     "the paper of DPM-Solver-v3 does with strong CFG.")),
                 io.Combo.Input("slopes", options=list(SLOPES), default="auto", optional=True, tooltip=(
-                    "For multistep without noise, at order 2 or with a corrector. measured: watches in the run itself how well the model's "
+                    "For multistep without noise, at order 2. measured: watches in the run itself how well the model's "
                     "predictions can be foreseen, and leans on that more or less; best with strong CFG and few steps. planned: the papers' "
                     "fixed weights, to match other programs. auto: measured for dpmsolver-v of order 2 with unipc, planned for the rest.")),
             ],

@@ -39,7 +39,7 @@ def plot(found: Any, title: str) -> np.ndarray:
     sheet.text((16, 12), "Error over model calls", TITLE)
     sheet.text((16, 42), title, SMALL, GREY)
     if found.known > low:
-        top = max(place(1, found.known)[1], y)
+        top = max(place(1, min(found.known, high))[1], y)
         sheet.fill([(x, top), (x + w, top), (x + w, y + h), (x, y + h)], BAND)
     _grid(sheet, place, calls, (low, high))
     _guides(sheet, place, ends, (low, high))

@@ -54,6 +54,11 @@ def along(a: Any, b: Any) -> Any:
     return (a * b).sum(axes, keepdims=True) / ((b * b).sum(axes, keepdims=True) + TINY)
 
 
+def limited(a: Any, low: float, high: float) -> Any:
+    """`a`, an array or a number, brought into low … high."""
+    return a.clip(low, high) if hasattr(a, "clip") else min(max(a, low), high)
+
+
 def joined(a: Any, b: Any) -> Any:
     """a before b along the batch; conditions of latent diffusion are dicts and lists of arrays, joined place by place."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():

@@ -11,7 +11,7 @@ evaluation. Where nobody waits for arrivals the tape is made cheaper first (`low
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .arrays import along, cast, widened
+from .arrays import along, cast, limited, widened
 from .basis import Basis, basis_of
 from .lower import cheaper
 from .tape import Affine, Blend, Coefficient, Eval, Mark, Measure, Noise, Tape
@@ -47,9 +47,10 @@ def walk(
     mark: Callable[[int, Any, Any], None] | None = None,
     arrive: Callable[[Any, float, int], Any] | None = None,
 ) -> Generator[tuple[Any, float], Any, Any]:
-    """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path): a generator that yields (state, sigma) where an
-    evaluation is due, is sent the data prediction, and returns the final state, same shape and dtype. The prediction may come in a list,
-    which is emptied so that no sender keeps it alive; a second item of it is the state to go on with, where that was changed.
+    """Walk through `tape` from state `x` (any shape, in the scaling of the tape's path; where slopes are measured axis 0 counts the items,
+    each of which has its own): a generator that yields (state, sigma) where an evaluation is due, is sent the data prediction, and returns
+    the final state, same shape and dtype. The prediction may come in a list, which is emptied so that no sender keeps it alive; a second
+    item of it is the state to go on with, where that was changed.
 
     Hooks: `project(x0, sigma)` returns the prediction to use instead (thresholding, correcting_x0_fn); `noise(sigma_from, sigma_to)`
     returns unit normal noise of that interval; `mark(step, x, x0)` is called once a step (callback, progress, interrupt by raising);
@@ -130,10 +131,10 @@ def _known(w: Coefficient, registers: dict[str, Any]) -> Any:
 def _trust(record: Measure, change: Any, before: Any) -> Any:
     """One number for each item, of shape (items, 1, …)."""
     slope = along(change, before)
-    trust = (slope * (record.above * record.scale) + record.above * (record.offset - 1)).clip(0, record.most)
+    trust = limited(slope * (record.above * record.scale) + record.above * (record.offset - 1), 0, record.most)
     if record.below == 0:
         return trust + 1
-    return trust + (slope * (record.below * record.scale) + (record.below * record.offset + 1)).clip(0, 1)
+    return trust + limited(slope * (record.below * record.scale) + (record.below * record.offset + 1), 0, 1)
 
 
 def _combine_fields(basis: Basis, terms: list[tuple[Any, Any]]) -> Any:

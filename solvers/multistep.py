@@ -78,8 +78,8 @@ def plan_multistep(
     or "none"; `corrector` "none", "unipc", "official" (UniPC's faulty vary_coeff, for parity), "v3" (through as many evaluations as the
     prediction had, the newest in the place of the oldest) or "v3_pseudo" (one more, pseudo order), acting where sigma lies in
     `corrector_range`. `eta` 0 is the ODE, 1 the papers' SDE; `s_noise` scales the noise. `slopes` "measured" scales what goes beyond order
-    1 in a prediction by how well slopes have held in the run itself, see `trust`, at order 2 or with a corrector; where sigmas rise they
-    are planned (measured, encodings to pure noise come back a quarter worse).
+    1 in a prediction by how well slopes have held in the run itself, see `trust`, at order 2; where sigmas rise they are planned
+    (measured, encodings to pure noise come back a quarter worse).
     ValueError, one sentence, if a value is out of range. The tape has been checked.
     """
     options = {
@@ -112,7 +112,7 @@ def plan_multistep(
         what = f"eta {eta:g}" if eta else f"algorithm {algorithm}"
         raise ValueError(f"slopes is measured with {what}, which has planned ones only; set slopes to planned.")
     plan = _Plan(path, sigmas, algorithm, order, solver_type, start, final_rule, corrector, eta, s_noise, statistics, corrector_range)
-    plan.measured = slopes == "measured" and order > 1 and (order == 2 or corrector != "none") and not plan.rising
+    plan.measured = slopes == "measured" and order == 2 and not plan.rising
     for i in range(len(sigmas) - 1):
         plan.step(i)
     name = f"multistep {algorithm} order {order}" + (", UniPC" if corrector != "none" else "") + (f", eta {eta:g}" if eta else "")

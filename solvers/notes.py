@@ -47,10 +47,8 @@ def idle(options: Mapping[str, object]) -> dict[str, str]:
         note("solver_type", "algorithm dpmsolver-v, always exact, knows at most in the first steps from pure noise")
     if exact and o["corrector"] in ("official", "v3_pseudo"):
         note("corrector", "algorithm dpmsolver-v takes for unipc", "corrector to unipc")
-    if order == 1:
-        note("slopes", "acts from order 2 on", "order to 2, or slopes to planned")
-    elif order != 2 and o["corrector"] == "none":
-        note("slopes", f"acts at order {order} with a corrector only", "corrector to unipc, or slopes to planned")
+    if order != 2:
+        note("slopes", "acts at order 2 only", "order to 2, or slopes to planned")
     if o["corrector"] == "v3" and order == 1:
         note("corrector", "acts from order 2 on", "order to 2, or corrector to none")
     return found

@@ -39,7 +39,7 @@ def check(tape: Tape) -> Tape:
     linear in the steps: claims are taken in blocks. Of a tape with parity statistics, which sum in the official code's own way, only
     the structure is checked. Where slopes are measured the tape must hold at two numbers of each trust, and so at all: see `trust`.
     """
-    if any(isinstance(r, Measure) for r in tape.records):
+    if any(isinstance(r, Measure) for r in tape.records) or any(c.trusted for c in tape.claims):
         check_trusts(tape)
         for trusts in unlike(tape):
             check(at(tape, trusts))

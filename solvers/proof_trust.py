@@ -33,6 +33,8 @@ def check_trusts(tape: Tape) -> None:
             if writes(r) & written or len(names) != 2 or not set(names) <= stored.keys():
                 raise TapeError(f"{tape.solver}: record {place} measures {r.dst} again, or something else than two stored evaluations")
             newer, older = (stored[name] for name in names)
+            if newer == older:
+                raise TapeError(f"{tape.solver}: record {place} measures a slope between one evaluation and itself")
             damped = [_damping(path, form, s) for s in (newer, older)]
             h = path.half_logsnr(newer) - path.half_logsnr(older)
             if latest is None:

@@ -173,8 +173,8 @@ class Tape:
         live, peak = {"x"}, 1
         for r, dead in zip(self.records, self.last_reads, strict=True):
             made = {r.change} if isinstance(r, Measure) else writes(r)  # a trust is a number
-            if made:
-                peak = max(peak, len(live) + 1)  # the result is a new array, also where it replaces a register
+            if made:  # the result is a new array, also where it replaces a register; a measure multiplies two changes besides
+                peak = max(peak, len(live) + 1 + isinstance(r, Measure))
                 live |= made
             live -= set(dead)
         return peak

@@ -12,8 +12,8 @@ slope that does. All terms of the prediction but the first are scaled by
     r = clip(1 + 3 min(τ, 0), 0, 1) + min(max(τ - 1, 0)/2, 0.3)        and, of two evaluations, 1 + min(3 max(τ - 1, 0), 2)
 
 τ goes to 1 with the steps, but no faster than the step itself, so a prediction of order 2 keeps its order, and one of a higher order would
-fall to 2: it is measured only where a corrector follows, which brings the order back. Measuring costs two sums over the state a step, no
-model call and no look at the device's values.
+fall to 2 (3 with a corrector): it is measured at order 2 only. Measuring costs two sums over the state a step, no model call and no look at
+the device's values.
 The numbers were chosen on mixtures and a trained network with guidance 1 to 7.5, 5 to 20 steps. The corrector is not scaled:
 it interpolates.
 """

@@ -32,7 +32,7 @@ function changed() {
 /** @returns {Promise<import("./lib/presets.js").Preset[]>} none from a server that is older than this page */
 async function presets() {
   try {
-    const answer = await api.fetchApi("/dpm_solver_ext/presets");
+    const answer = await api.fetchApi("/dpm_solver_ext/presets", { signal: AbortSignal.timeout(3000) });
     return answer.ok ? await answer.json() : [];
   } catch {
     return [];

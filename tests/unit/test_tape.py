@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 import torch
 from dpm_solver_ext.solvers import multistep, proof, step
-from dpm_solver_ext.solvers.choices import CHOICES
+from dpm_solver_ext.solvers.choices import CHOICES, PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.multistep import V3_TYPES
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
@@ -421,15 +421,16 @@ def test_registers_are_freed_after_their_last_read():
 
 
 class Census(TorchDispatchMode):
-    """How many distinct tensors are alive at most, of those made inside; weak references, so it keeps none alive itself."""
+    """How many distinct tensors are alive at most, of those of a size made inside; weak references, so it keeps none alive itself."""
 
-    def __init__(self):
+    def __init__(self, least: int = 0):
         super().__init__()
-        self.made, self.peak = [], 0
+        self.made, self.peak, self.least = [], 0, least
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.made.append(weakref.ref(out))
+        if out.numel() >= self.least:
+            self.made.append(weakref.ref(out))
         alive = {t.data_ptr() for ref in self.made if (t := ref()) is not None}
         self.peak = max(self.peak, len(alive))
         return out
@@ -468,6 +469,15 @@ def test_peak_memory_is_what_the_tape_says(method, algorithm, order):
             execute(tape, lambda x, s: x * 0.5, torch.ones(16, dtype=torch.float64))
         real, stated, known = census.peak, tape.peak_registers, STATED[method, algorithm, order]
         assert (real, stated) == (known, known)
+
+
+def test_peak_memory_with_measured_slopes():
+    """auto holds two states, two predictions, two changes and the product that is summed up, besides numbers for each item."""
+    for length in (8, 20):
+        tape = plan(VE, [14.6 * 0.7**i for i in range(length)], **PRESETS["auto"])
+        with Census(32) as census:
+            execute(tape, lambda x, s: x * 0.5, torch.ones(2, 16, dtype=torch.float64))
+        assert (census.peak, tape.peak_registers) == (7, 7)
 
 
 # --- text forms ---------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ KINDS = {
     "auto": (VE, karras(9, 14.6, 0.03, 6.0), AUTO),
     "flow from pure noise": (FLOW, [1.0, 0.9, 0.75, 0.6, 0.4, 0.2, 0.05], AUTO),
     "2M": (VE, karras(8, 14.6, 0.03), {"algorithm": "dpmsolver++", "order": 2, "slopes": "measured"}),
-    "3M with a corrector": (VE, karras(8, 14.6, 0.03), {"order": 3, "corrector": "unipc", "slopes": "measured"}),
+    "2M with a corrector": (VE, karras(8, 14.6, 0.03), {"order": 2, "corrector": "unipc", "slopes": "measured"}),
     "noise prediction": (VE, karras(8, 14.6, 0.03)[:-1], {"algorithm": "dpmsolver", "order": 2, "slopes": "measured"}),
 }
 
@@ -220,7 +220,8 @@ def test_every_item_by_itself(shape):
 
 
 @pytest.mark.parametrize("options, order", [
-    (AUTO, 3), ({"order": 2}, 2), ({"order": 2, "corrector": "unipc"}, 3), ({"order": 3, "corrector": "unipc"}, 3), ({"order": 3}, 3),
+    (AUTO, 3), ({"order": 2}, 2), ({"order": 2, "corrector": "unipc"}, 3), ({"order": 3}, 3),
+    ({"order": 3, "corrector": "unipc", "start": "extra"}, 4), ({"order": 3, "corrector": "unipc", "corrector_range": (0.0, 0.6)}, 3),
 ], ids=str)  # fmt: skip
 def test_order_of_convergence_is_kept(options, order):
     """Between finite noise levels a run converges as fast with measured slopes as with planned ones, also where they are left out."""
@@ -247,8 +248,8 @@ def test_an_encoding_is_planned():
 
 @pytest.mark.parametrize("options, words", [
     ({"eta": 1.0}, ("slopes is measured", "eta 1")), ({"algorithm": "dpmsolver-v3"}, ("slopes is measured", "dpmsolver-v3")),
-    ({"method": "singlestep"}, ("slopes is measured", "multistep")), ({"order": 1}, "acts from order 2 on; set order to 2"),
-    ({"order": 3}, "acts at order 3 with a corrector only; set corrector to unipc"),
+    ({"method": "singlestep"}, ("slopes is measured", "multistep")), ({"order": 1}, "acts at order 2 only; set order to 2"),
+    ({"order": 3, "corrector": "unipc"}, "acts at order 2 only; set order to 2"),
 ])  # fmt: skip
 def test_where_it_cannot_act(options, words):
     """One sentence where it is impossible, a note where there is no slope."""
