@@ -57,14 +57,15 @@ def plan_fast(path: Path, sigmas: Sequence[float], *, order: int = 3, **options)
 def _parts(lam: Sequence[float]) -> list[int]:
     """The orders of the steps that a group with these λ makes: one, or more where that would do harm.
 
-    Two evaluations within a tenth of the step of each other: their difference would carry five times the model's rounding and more. One
-    part above 1.5 and three times its neighbour, as the last finite step of the hosts' `normal` and the first of an encoding from a
-    small sigma: its slope is taken from a part that tells nothing of it (encoding from 1e-4, error 0.6 to 14 without this).
+    Two evaluations within a tenth of the step of each other, or a part five times its neighbour: their difference would carry five times
+    the model's rounding and more. One part above 1.5 and three times its neighbour, as the last finite step of the hosts' `normal` and the
+    first of an encoding from a small sigma: its slope is taken from a part that tells nothing of it (encoding from 1e-4, error 0.6 to 14
+    without this).
     """
     parts = [abs(b - a) for a, b in zip(lam, lam[1:], strict=False)]
     for j in range(1, len(parts)):
         small, large = sorted(parts[j - 1 : j + 1])
-        if small < 0.1 * sum(parts) or large > max(1.5, 3 * small):
+        if small < 0.1 * sum(parts) or large > max(1.5, 3 * small) or large > 5 * small:
             return _parts(lam[: j + 1]) + _parts(lam[j:])
     return [len(parts)]
 

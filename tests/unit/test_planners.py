@@ -154,11 +154,11 @@ def test_fast_orders_spend_exactly_the_evaluations(evaluations, order):
 
 @given(schedules(), st.integers(2, 3))
 def test_no_fast_step_has_stages_that_coincide(schedule, order):
-    """In DPM-Solver-fast on a host's own sigmas the evaluations enter with weights of at most 12, however near two sigmas lie."""
+    """In DPM-Solver-fast on a host's own sigmas the evaluations enter with weights of at most 30, however near two sigmas lie."""
     path, sigmas = schedule
     for record in plan(path, sigmas, order=order, method="singlestep").records:
         if isinstance(record, Affine):
-            assert sum(abs(w) for name, w in record.terms if name != "x") <= 12 * path.alpha(sigmas[-1])
+            assert sum(abs(w) for name, w in record.terms if name != "x") <= 30 * path.alpha(sigmas[-1])
 
 
 def test_sigmas_as_numpy_scalars_become_floats():
@@ -167,6 +167,12 @@ def test_sigmas_as_numpy_scalars_become_floats():
     tape = plan(VE, sigmas, order=3)
     assert tape.digest == plan(VE, [float(s) for s in sigmas], order=3).digest
     assert all(type(s) is float for s in tape.sigmas)
+
+
+@pytest.mark.parametrize("sigmas", [[1.0, 0.9453, 0.8936, 0.5862, 0.2156], [1.0, 0.945, 0.893, 0.2, 0.05]])
+def test_a_part_far_longer_than_its_neighbour_is_a_step_of_its_own(sigmas):
+    """Two short parts and a long one would make one step of order 3 with weights of 20 and more."""
+    assert max(c.order for c in plan(VE, sigmas, order=3, method="singlestep").claims) <= 2
 
 
 def test_nothing_to_do():

@@ -354,7 +354,7 @@ def test_a_higher_budget_pays_for_the_search():
 def test_the_held_out_samples_choose_between_the_searches():
     """Of two searches the one that is better on samples it has not seen, whichever learnt its own better; and neither where a known pair
     is. The errors are the state's, so that nothing is measured anew."""
-    model, state, both = Counted(), State(), {"auto": "auto", "dpmpp_2m": "dpmpp_2m"}
+    model, state, both = Counted(), State(), {"dpmpp_3m": "dpmpp_3m", "dpmpp_2m": "dpmpp_2m"}
 
     def again():
         made = model.evaluations
