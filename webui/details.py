@@ -114,10 +114,10 @@ def _levels(one: Pass, p: Any, values: Mapping[str, Any]) -> tuple[list[float], 
     """(the falling sigmas of the pass, the host's denoiser or a stand-in, sentences): as the host and `samplers.ExtSampler` make them."""
     from modules import sd_samplers, sd_samplers_common, shared  # the host's
 
-    from .levels import loaded_wrap
+    from .levels import loaded_wrap, waiting
 
     wrap, note = loaded_wrap()
-    notes, steps, first = [note] * bool(note), one.steps, 0
+    notes, steps, first = [said for said in (note or waiting(),) if said], one.steps, 0
     p.comment = notes.append
     if one.strength is not None:
         steps, last = sd_samplers_common.setup_img2img_steps(p, one.steps if one.second else None)

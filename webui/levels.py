@@ -9,6 +9,20 @@ from .options import BadOption
 WITHOUT = "No loaded checkpoint could be asked for its noise levels: these are Stable Diffusion's."
 
 
+WAITING = "The chosen checkpoint is loaded with the next picture: these are the noise levels of the one before."
+
+
+def waiting() -> str:
+    """A sentence where the host, Forge, has not loaded the chosen checkpoint yet; else ""."""
+    try:
+        from modules import sd_models  # the host's
+
+        chosen, held = str(sd_models.model_data.forge_loading_parameters), sd_models.model_data.forge_hash
+    except (ImportError, AttributeError):
+        return ""
+    return WAITING if held and chosen != held else ""
+
+
 def loaded_wrap() -> tuple[Any, str]:
     """(the host's denoiser of the loaded model, ""), or a stand-in with Stable Diffusion's table and a sentence."""
     try:
@@ -34,6 +48,7 @@ def levels_of_types(labels: list[str], steps: int) -> tuple[dict[str, list[float
     import torch
 
     wrap, note = loaded_wrap()
+    note = note or waiting()
     try:
         from modules import sd_schedulers  # the host's; older ones have none
 

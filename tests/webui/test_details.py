@@ -4,6 +4,7 @@ import html
 import json
 import re
 import sys
+import types
 
 import pytest
 import torch
@@ -171,3 +172,17 @@ def test_without_a_loaded_checkpoint_the_levels_are_stable_diffusions(ready):
 def test_strength_0_of_fixed_steps_makes_no_step(ready):
     ready.opts.img2img_fix_steps = True
     assert "No step is made." in told(page("UniPC (ext)", strength=0.0), img2img=True)
+
+
+def test_a_checkpoint_that_waits_for_the_next_picture(ready, monkeypatch):
+    """Forge notes the chosen checkpoint and loads it with the next picture: until then a sentence says whose levels these are."""
+    import modules
+
+    data = types.SimpleNamespace(forge_loading_parameters={"checkpoint_info": "b"}, forge_hash="{'checkpoint_info': 'a'}")
+    monkeypatch.setattr(modules, "sd_models", types.SimpleNamespace(model_data=data), raising=False)
+    said = "The chosen checkpoint is loaded with the next picture"
+    assert said in told(page("DPM-Solver++ 2M (ext)"))
+    data.forge_hash = str(data.forge_loading_parameters)
+    assert said not in told(page("DPM-Solver++ 2M (ext)"))
+    data.forge_hash = ""
+    assert said not in told(page("DPM-Solver++ 2M (ext)")), "nothing is loaded yet"
