@@ -73,15 +73,15 @@ def widgets(family: str, level: str) -> dict[str, dict[str, object]]:
 
 
 def reason(family: str, level: str) -> str:
-    """Why, in two sentences: what it is for, and its error beside the built-in samplers'."""
+    """Why: what it is for, and its error beside the built-in samplers'."""
     steps, counts, purpose = LEVELS[level]
     solver, schedule = PAIRS[family]
     ratio, worst, cases, single, pair = FIGURES[family, level]
     at = " and ".join(map(str, counts))
     return (
-        f"{steps} model calls with {solver} and the schedule {schedule}, {purpose}. Measured at {at} calls: {ratio:.2f} × the error of the "
-        f"built-in pair that is best in each of {cases} cases, {worst:.2f} × in the worst; no single built-in pair comes below "
-        f"{single:.2f} × ({pair}). See benchmarks/results/bench.md, {FAMILIES[family][1]}."
+        f"{steps} model calls with {solver} and the schedule {schedule}, {purpose}. Measured at {at} calls in {cases} cases: {ratio:.2f} × "
+        f"the error of each case's best built-in pair on average, {worst:.2f} × in the worst; the best single built-in pair, {pair}, has "
+        f"{single:.2f} ×. See benchmarks/results/bench.md, {FAMILIES[family][1]}. One undo takes it back."
     )
 
 

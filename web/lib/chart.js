@@ -207,7 +207,7 @@ export class Chart {
     add(svg, "line", { class: "stem", x1: dot.x, x2: dot.x, y1: MARGIN.top, y2: chart.clientHeight - MARGIN.bottom });
     add(svg, "circle", { class: "ring", cx: dot.x, cy: dot.y, r: 6 });
     const lam = call.lam === null ? (call.sigma === 0 ? "∞" : "−∞") : signed(Number(call.lam.toFixed(2)));
-    const order = call.order === null ? "" : ` · order ${short(call.order)}${call.predicted === null ? "" : `, ${short(call.predicted)} at first`}`;
+    const order = call.order === null ? "" : ` · order ${short(call.order)}${call.predicted === null ? "" : `, ${short(call.predicted)} before its correction`}`;
     const part = call.part === "start" ? " · start-up" : call.part === "final" ? " · final rule" : "";
     tip.innerHTML = `<b>call ${call.call + 1}</b> · σ ${short(call.sigma)} · λ ${lam}<br>step ${call.step + 1}${order}${part}`;
     const width = tip.offsetWidth;
