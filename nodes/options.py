@@ -88,9 +88,8 @@ def _slopes(options: dict[str, object], said: list[str]) -> None:
         if able and all(options.get(name) == value for name, value in PRESETS["auto"].items() if name != "slopes"):
             slopes = "measured"
     elif slopes == "measured" and not able:
-        said.append(
-            "slopes is measured, which acts with method multistep, eta 0 and not with dpmsolver-v3, so they are planned; set it to auto."
-        )
+        what = f"method {method}" if method != "multistep" else f"eta {options['eta']:g}" if options.get("eta") else f"algorithm {V3}"
+        said.append(f"slopes is measured, which does not act with {what}; set it to auto.")
         slopes = "planned"
     options["slopes"] = slopes
 

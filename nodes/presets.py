@@ -43,7 +43,7 @@ FIGURES: dict[tuple[str, str], tuple[float, float, int, float, str]] = {
 }
 REST: dict[str, object] = {
     "method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "corrector": "none", "eta": 0.0,
-    "slopes": "planned",
+    "slopes": "auto",
 }  # fmt: skip
 
 
@@ -68,8 +68,13 @@ def widgets(family: str, level: str) -> dict[str, dict[str, object]]:
     return {
         "KSampler": ksampler, "KSamplerAdvanced": ksampler, "KSamplerSelect": {"sampler_name": sampler_name},
         "BasicScheduler": {"steps": steps, "scheduler": scheduler}, "DPMSolverSchedulerExt": {"schedule": schedule, "steps": steps},
-        "DPMSolverSamplerExt": {"preset": solver}, "DPMSolverSamplerAdvancedExt": REST | (PRESETS | FAMILY)[solver],
+        "DPMSolverSamplerExt": {"preset": solver}, "DPMSolverSamplerAdvancedExt": REST | _by_hand(solver),
     }  # fmt: skip
+
+
+def _by_hand(solver: str) -> dict[str, object]:
+    """A solver's options as the advanced node has them, whose slopes are those of its algorithm where they are on auto."""
+    return {name: value for name, value in (PRESETS | FAMILY)[solver].items() if name != "slopes"}
 
 
 def reason(family: str, level: str) -> str:

@@ -181,6 +181,26 @@ def test_without_plots(page, folder, vue):
     page.drawn(SCHEDULER, 9)
 
 
+def test_a_workflow_made_with_plots_is_opened_without(page, folder):
+    """The room of the plot goes with it, and comes back with it: nodes never grow over each other."""
+    page.open(folder / "emoji_dpm_nodes.json")
+    page.drawn(SCHEDULER, 8)
+    heights = f"() => [{page.node(SCHEDULER)}.size[1], {page.node(SAMPLER)}.size[1]]"
+    with_plots = page.js(heights)
+    page.command("DPMSolverExt.TogglePlot")
+    try:
+        page.open(folder / "emoji_dpm_nodes.json")
+        page.wait(f"() => ({heights})().every((h, i) => h < {with_plots}[i] - 150)")
+        without = page.js(heights)
+        workflow = page.saved()
+    finally:
+        page.command("DPMSolverExt.TogglePlot")
+    page.wait(f"() => ({heights})().every((h, i) => Math.abs(h - {with_plots}[i]) < 2)")
+    page.js(f"() => app.loadGraphData({json.dumps(workflow)})")  # saved without plots
+    page.wait(f"() => ({heights})().every((h, i) => Math.abs(h - {with_plots}[i]) < 2)")
+    assert all(a - b > 150 for a, b in zip(with_plots, without, strict=True))
+
+
 def test_adding_both_nodes(pinned, folder):
     """The command puts them before the selected run, connected with its model, as one step of undo."""
     pinned.open(folder / "emoji_dpm_nodes.json")

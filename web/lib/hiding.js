@@ -6,7 +6,7 @@
  * @typedef {import("./host").Widget} Widget
  */
 
-const GAP = 4; // px that the canvas puts under each widget
+export const GAP = 4; // px that the canvas puts under each widget
 
 export class Hiding {
   /**

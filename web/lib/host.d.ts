@@ -34,7 +34,7 @@ export interface Node {
   inputs?: Slot[];
   outputs?: Slot[];
   onRemoved?: () => void;
-  onConfigure?: (info: unknown) => void;
+  onConfigure?: (info: { properties?: Record<string, unknown> }) => void;
   onConnectionsChange?: (...args: unknown[]) => void;
   addDOMWidget(name: string, type: string, element: HTMLElement, options: Record<string, unknown>): Widget;
   connect(slot: number, node: Node, input: string): unknown;

@@ -9,7 +9,7 @@
 
 import { hiddenWidgets } from "./applies.js";
 import { SCHEDULER, kindOf, requestOf, valuesOf } from "./graph.js";
-import { Hiding } from "./hiding.js";
+import { GAP, Hiding } from "./hiding.js";
 import { moved } from "./manual.js";
 import { Plot } from "./plot.js";
 import { oneStep } from "./undo.js";
@@ -19,6 +19,7 @@ const HEIGHT = 190;
 const WIDTH = 320;
 const WAIT = 120; // ms between the last change and the question
 const LOOK = "dpm_plan_axis"; // property of the node, saved with the workflow
+const ROOM = "dpm_plan_room"; // the same: false where the node had no plot, and so no room for one
 
 export class Panel {
   /**
@@ -58,6 +59,7 @@ export class Panel {
     this.listen(onChange);
     this.hiding.arrange(this.hidden(), false);
     node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]]); // of a new node; a saved one brings its own
+    this.noteRoom();
   }
 
   /** @param {() => void} onChange @private */
@@ -76,6 +78,7 @@ export class Panel {
     node.onConfigure = (info) => {
       configured?.call(node, info);
       this.hiding.arrange(this.hidden(), false); // the size that was saved is the right one for what was shown then
+      this.room(info?.properties?.[ROOM] !== false);
       onChange();
     };
     node.onConnectionsChange = function (...args) {
@@ -111,7 +114,28 @@ export class Panel {
   show(shown) {
     if (this.shown === shown) return;
     this.shown = shown;
+    this.noteRoom();
     this.changed();
+  }
+
+  /**
+   * A workflow made with plots is opened without them, or the other way round: the size that was saved has room for one or not.
+   * @param {boolean} had whether it has
+   * @private
+   */
+  room(had) {
+    const { node } = this;
+    if (had !== this.shown) {
+      const height = node.size[1] + (this.shown ? 1 : -1) * (HEIGHT + GAP);
+      node.setSize([node.size[0], Math.max(height, node.computeSize()[1])]);
+    }
+    this.noteRoom();
+  }
+
+  /** @private */
+  noteRoom() {
+    if (this.shown) delete this.node.properties[ROOM];
+    else this.node.properties[ROOM] = false;
   }
 
   /** Something may have changed: hide what does not act now, and ask again if the question is another. */
