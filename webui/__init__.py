@@ -31,7 +31,7 @@ def install(version: str) -> Any:
     attempt("the schedule types", schedules.register)  # before the samplers, whose "Automatic" may mean one of them
     attempt("the samplers", lambda: samplers.register(version))
     attempt("what is read from infotext", _callbacks)
-    return attempt("the accordion", _script)
+    return attempt("the accordion", lambda: _script(version))
 
 
 def _callbacks() -> None:
@@ -61,9 +61,9 @@ def _tab() -> list[Any]:
     return [] if made is None else [made]
 
 
-def _script() -> Any:
+def _script(version: str) -> Any:
     from modules import scripts
 
     from .ui import make_script
 
-    return make_script(scripts.Script, scripts.AlwaysVisible)
+    return make_script(scripts.Script, scripts.AlwaysVisible, version)

@@ -1,5 +1,6 @@
 """Schedule types on the loaded model, to look at."""
 
+import sys
 import types
 from typing import Any
 
@@ -14,12 +15,8 @@ WAITING = "The chosen checkpoint is loaded with the next picture: these are the 
 
 def waiting() -> str:
     """A sentence where the host, Forge, has not loaded the chosen checkpoint yet; else ""."""
-    try:
-        from modules import sd_models  # the host's
-
-        chosen, held = str(sd_models.model_data.forge_loading_parameters), sd_models.model_data.forge_hash
-    except (ImportError, AttributeError):
-        return ""
+    data = getattr(sys.modules.get("modules.sd_models"), "model_data", None)
+    chosen, held = str(getattr(data, "forge_loading_parameters", None)), getattr(data, "forge_hash", "")
     return WAITING if held and chosen != held else ""
 
 

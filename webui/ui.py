@@ -1,5 +1,6 @@
 """The accordion: a script of the host that is always there, whose controls are the options."""
 
+import contextlib
 from typing import Any
 
 import gradio as gr
@@ -8,7 +9,7 @@ from gradio.context import Context
 from . import files, infotext
 from .details import STYLE, part_of, told
 from .entries import BY_NAME as ENTRY
-from .options import ATTRIBUTE, FILES, OPTIONS, given
+from .options import ATTRIBUTE, FILES, OPTIONS, BadOption, given, options_of
 
 TITLE = "DPM-Solver (ext)"
 BUTTONS = {"details": "Show schedule details", "refresh": "Refresh the lists of files"}
@@ -23,8 +24,9 @@ def visible(thresholding: Any, *samplers: Any) -> dict[str, bool]:
     return {"hint": not chosen, **acts, "refresh": any(acts[name] for name in FILES), "details": bool(chosen)}
 
 
-def make_script(base: Any, always: Any) -> Any:
-    """Our script, made from the host's class `base`; `always` is what its `show` returns for scripts that need not be chosen."""
+def make_script(base: Any, always: Any, version: str) -> Any:
+    """Our script, made from the host's class `base`; `always` is what its `show` returns for scripts that need not be chosen; our
+    `version` goes into the infotext."""
 
     class DPMSolverExt(base):
         """One of the WebUI's two tabs; the host makes one for each."""
@@ -113,9 +115,16 @@ def make_script(base: Any, always: Any) -> Any:
             self.shown["details"].click(fn=details, inputs=[*parts.values(), *options], outputs=[self.told])
 
         def process(self, p, *args):
-            """Hand the values to the run. The host swallows errors here; `options_of` checks them where it shows them."""
+            """Hand the values to the run. The host swallows errors here; `options_of` checks them where it shows them.
+
+            The infotext is written here for the host's params.txt, from which the paste arrow reads and which is made before sampling; by
+            the sampler again when it runs.
+            """
             infotext.forget(p)
             setattr(p, ATTRIBUTE, given(args))
+            if (entry := ENTRY.get(getattr(p, "sampler_name", None))) is not None:
+                with contextlib.suppress(BadOption):  # the sampler says it, where the user sees it
+                    infotext.write(p, version, options_of(p, entry))
 
     return DPMSolverExt
 

@@ -48,7 +48,7 @@ def load(models):
     spec.loader.exec_module(package)
     from dpm_solver_ext.webui.ui import make_script
 
-    return make_script(Script, object())
+    return make_script(Script, object(), "0")
 
 
 def page(make, saved=None, first=True, tab="txt2img"):

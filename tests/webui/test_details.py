@@ -176,10 +176,8 @@ def test_strength_0_of_fixed_steps_makes_no_step(ready):
 
 def test_a_checkpoint_that_waits_for_the_next_picture(ready, monkeypatch):
     """Forge notes the chosen checkpoint and loads it with the next picture: until then a sentence says whose levels these are."""
-    import modules
-
     data = types.SimpleNamespace(forge_loading_parameters={"checkpoint_info": "b"}, forge_hash="{'checkpoint_info': 'a'}")
-    monkeypatch.setattr(modules, "sd_models", types.SimpleNamespace(model_data=data), raising=False)
+    monkeypatch.setitem(sys.modules, "modules.sd_models", types.SimpleNamespace(model_data=data))
     said = "The chosen checkpoint is loaded with the next picture"
     assert said in told(page("DPM-Solver++ 2M (ext)"))
     data.forge_hash = str(data.forge_loading_parameters)

@@ -152,6 +152,19 @@ def test_infotext_is_only_that_of_the_sampler_that_ran(host):
     assert params == {"Steps": "6", "Sampler": "Euler"}, "pasting a picture of another sampler leaves the accordion as it is"
 
 
+def test_infotext_is_there_before_sampling(host):
+    """The host writes its params.txt, from which the paste arrow reads, after `process` and before the sampler is made."""
+    script = sys.modules["dpm_solver_ext.webui.ui"].make_script(object, None, "7")()
+    for name, mine in (("DPM-Solver++ 2M SDE (ext)", True), ("Euler", False)):
+        p = host.processing(name, steps=6, extra_generation_params={"DPM-Solver eta": 1.5})
+        script.process(p, *arguments(eta=0.25))
+        found = {k: v for k, v in p.extra_generation_params.items() if k.startswith("DPM-Solver")}
+        assert found == ({"DPM-Solver ext": "7", "DPM-Solver eta": 0.25} if mine else {})
+    p = host.processing("DPM-Solver++ 2M SDE (ext)", steps=6)
+    script.process(p, *arguments(eta=-1.0))
+    assert not p.extra_generation_params, "nothing of a bad value; the sampler says it where the user sees it"
+
+
 def test_defaults_are_not_written_and_come_back_as_defaults(host):
     p = host.processing("UniPC (ext)", steps=6)
     host.generate(p)

@@ -115,7 +115,8 @@ def test_schedule_details_are_those_of_the_double(real, make_host):
                 mine = part("details").told(img2img, values, default_arguments())
                 assert re.split(number, mine) == re.split(number, theirs), (model, name)
                 found = [list(map(float, number.findall(text))) for text in (mine, theirs)]
-                assert len(found[0]) > 1 and found[0] == pytest.approx(found[1], rel=1e-2, abs=2e-3), (model, name)
+                assert len(found[0]) > 1 or "adaptive" in name, "it has no table"
+                assert found[0] == pytest.approx(found[1], rel=1e-2, abs=2e-3), (model, name)
 
 
 def test_the_double_answers_names_as_the_host_does(real, host):
