@@ -1,6 +1,6 @@
 """What a step costs outside of the model: our samplers and ComfyUI's in the same run, as ComfyUI calls them.
 
-    .venv/bin/python benchmarks/cost.py [--quick] [--out benchmarks/out/cost]
+    .venv/bin/python benchmarks/cost.py [--quick] [--device cuda] [--out benchmarks/out/cost]
 
 The model is a stand-in that costs nothing. Of every sampler, per step (the difference of runs of 24 and 12 steps on the same schedule,
 divided by 12, so that what a run costs once does not count; that stands in a column of its own):
@@ -12,8 +12,15 @@ divided by 12, so that what a run costs once does not count; that stands in a co
     live      the most state-sized tensors alive at once, the model's stand-in and the caller's x included
     µs        wall time, the median over rounds in which all samplers take turns; as a ratio to dpmpp_2m's and uni_pc_bh2's
 
-Ours are counted with ComfyUI's adapter around them. Then planning (without a kept plan) for 10 to 50 steps, and what calibration and
-tuning cost in model calls. Writes OUT.json and OUT.md.
+Ours are counted with ComfyUI's adapter around them. On --device cuda the latents, the stand-in's answers and the sigmas live there, as in
+ComfyUI, and wall times are of whole runs with torch.cuda.synchronize around them. Passes, kernels and live tensors are still counted on
+the CPU, where they are the same; two tables more, of the first shape and of the last, say what CUDA sees:
+
+    launches  kernels, copies and fills that the GPU runs, by torch.profiler          busy: µs a step that they take there
+    syncs     as torch.cuda.set_sync_debug_mode counts them; strict: whether a run passes with that on "error" from the first model call on
+    memory    the most that is allocated at once beyond the caller's x and what the stand-in keeps, in states; a model's answer is one
+
+Then planning (without a kept plan) for 10 to 50 steps, and what calibration and tuning cost in model calls. Writes OUT.json and OUT.md.
 """
 
 import argparse
@@ -21,6 +28,7 @@ import json
 import os
 import platform
 import time
+import warnings
 import weakref
 from pathlib import Path
 
@@ -116,30 +124,41 @@ def noise_source(x):
 
 
 class Model(problems.Host):
-    """A model that answers with prepared tensors at no cost; `book` does not count what happens inside."""
+    """A model that answers with prepared tensors at no cost, or with `fresh` copies; `book` does not count what happens inside.
 
-    def __init__(self, x, book=None):
+    With `strict` CUDA raises where anybody waits for it from the first call on."""
+
+    def __init__(self, x, book=None, fresh=False, strict=False):
         torch = problems.tools()[0]
         super().__init__(problems.Problem("", problems.tools()[3]["VP"], None, None, None, None))
-        self.answers, self.book, self.fresh = [torch.randn_like(x) for _ in range(2)], book, book is not None
+        self.answers, self.book, self.fresh, self.strict = [torch.randn_like(x) for _ in range(2)], book, fresh or book is not None, strict
 
     def __call__(self, x, sigma, **_):
         self.calls += 1
+        if self.strict:
+            problems.tools()[0].cuda.set_sync_debug_mode("error")
         if not self.fresh:
             return self.answers[self.calls % 2]
-        self.book.off = True
+        if self.book is not None:
+            self.book.off = True
         out = self.answers[self.calls % 2].clone()  # a model's answer is memory of its own
-        self.book.off = False
+        if self.book is not None:
+            self.book.off = False
         return out
 
 
 def once(name, model, x, steps):
     comfy = problems.tools()[1]
-    sigmas = comfy.samplers.calculate_sigmas(problems.tools()[3]["VP"], "karras", steps)
+    sigmas = comfy.samplers.calculate_sigmas(problems.tools()[3]["VP"], "karras", steps).to(x.device)  # as ComfyUI does
     more = {"noise_sampler": noise_source(x)} if "sde" in name else {}
-    call, extra = function(name), {"seed": 1}
+    call, extra, cuda = function(name), {"seed": 1}, problems.tools()[0].cuda
+    if x.is_cuda:
+        cuda.synchronize()
     started = time.perf_counter()
     call(model, x, sigmas, extra_args=extra, callback=None, disable=True, **more)
+    if x.is_cuda:
+        cuda.set_sync_debug_mode("default")  # the run is over: this wait is ours
+        cuda.synchronize()
     return time.perf_counter() - started
 
 
@@ -161,10 +180,45 @@ def counted(name, shape):
     return step | {"live": found[24]["peak"], "live grows": found[24]["peak"] - found[12]["peak"]}, first
 
 
-def timed(names, shape, seconds):
+def on_cuda(name, shape):
+    """What CUDA says of a step: {launches, busy µs, syncs, syncs once a run, strict, memory in states}; `strict`: syncs raised nothing."""
+    torch, found = problems.tools()[0], {}
+    x = torch.randn(shape, device="cuda")
+    for steps in (12, 24):
+        model = Model(x)
+        once(name, model, x, steps)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]) as seen:
+            once(name, model, x, steps)
+        ran = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            once(name, model, x, steps)
+        syncs = sum("synchronizing" in str(w.message) for w in caught)
+        found[steps] = {"launches": len(ran), "busy µs": sum(e.time_range.elapsed_us() for e in ran), "syncs": syncs}
+    step = {k: round((found[24][k] - found[12][k]) / 12, 2) for k in found[12]}
+    step["syncs once a run"] = round(found[12]["syncs"] - 12 * step["syncs"], 1)
+    try:
+        once(name, Model(x, strict=True), x, 12)
+        step["strict"] = "passes"
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        step["strict"] = "raises"
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    model = Model(x, fresh=True)
+    once(name, model, x, 12)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    once(name, model, x, 12)
+    return step | {"memory": round((torch.cuda.max_memory_allocated() - before) / (x.numel() * x.element_size()), 2)}
+
+
+def timed(names, shape, seconds, device):
     """{name: [median wall µs a step, median over rounds of its ratio to dpmpp_2m's, to uni_pc_bh2's]}: a round runs all of them once."""
     torch = problems.tools()[0]
-    x = torch.randn(shape)
+    x = torch.randn(shape, device=device)
     model, steps = Model(x), 20
     for name in names:
         once(name, model, x, steps)
@@ -214,6 +268,7 @@ def calls() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the first two shapes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the latents live; what is counted is the same")
     parser.add_argument("--seconds", type=float, default=12.0, help="of timing for each shape")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "cost")
     options = parser.parse_args()
@@ -227,10 +282,14 @@ def main() -> None:
         result["counted"][name] = step | {"limit": limit, "once a run": first}
         print(name, step, flush=True)
     for shape in SHAPES[: 2 if options.quick else None]:
-        result["wall µs a step"]["x".join(map(str, shape))] = timed(names, shape, options.seconds)
+        result["wall µs a step"]["x".join(map(str, shape))] = timed(names, shape, options.seconds, options.device)
         print(shape, f"({time.time() - started:.0f} s)", flush=True)
     torch = problems.tools()[0]
+    if options.device == "cuda":
+        result["cuda"] = {"x".join(map(str, shape)): {name: on_cuda(name, shape) for name in names} for shape in (SHAPES[0], SHAPES[-1])}
     about = {"torch": torch.__version__, "python": platform.python_version(), "comfyui": "0.3.75", "threads": 1}
+    if options.device == "cuda":
+        about |= {"GPU": torch.cuda.get_device_name(), "CUDA": torch.version.cuda}
     about |= {"machine": f"{platform.system()} {platform.machine()}", "seconds": round(time.time() - started)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps({"about": about} | result, indent=1, ensure_ascii=False) + "\n")
@@ -263,6 +322,12 @@ def lines(result, names, about):
     for name in names:
         shown = f"**{name}**" if name.endswith("_ext") else name
         out.append(line(shown, *(f"{t[name][1]:.2f} / {t[name][2]:.2f}" for t in walls.values())))
+    for shape, table in result.get("cuda", {}).items():
+        columns = list(next(iter(table.values())))
+        out += ["", f"## What CUDA says of a step, {shape}", "", line("", *columns), line(*["---"] * (len(columns) + 1))]
+        for name, row in table.items():
+            words = (v if isinstance(v, str) else f"{v:g}" for v in row.values())
+            out.append(line(f"**{name}**" if name.endswith("_ext") else name, *words))
     plans = result["planning ms"]
     out += ["", "## Planning, ms of processor time, the least of 15 (once a run; kept for the next run on the same schedule)", ""]
     counts = list(next(iter(plans.values())))
