@@ -18,6 +18,9 @@ NEEDS: dict[str, tuple[tuple[object, ...], object]] = {
     "r2": (("singlestep_fixed",), 0),
 }
 V3 = "dpmsolver-v3"
+NO_NOISE = ("dpmsolver-v", V3)  # algorithms without an SDE form
+# widget: its values that go with fresh noise, first the one to set it to
+NOISY = {"corrector": ("none",), "slopes": ("auto", "planned"), "start": ("corrected", "official")}
 SLOPES = ("auto", *CHOICES["slopes"])
 DATA_STD = 1.0  # the default of `Statistics.closed_form`
 ADAPTIVE = {"rtol": 0.05, "atol": 0.0078, "safety": 0, "max_evaluations": 1000}  # only method adaptive has these; their defaults
@@ -42,6 +45,7 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
     method = options.get("method", "multistep")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(map(str, METHODS))}.")
+    _fresh_noise(options)
     if options.get("corrector") == "unipc" and (method != "multistep" or options.get("eta")):
         said.append("corrector is unipc, which acts with method multistep and eta 0 only, so there is none in this run; set it to none.")
         options["corrector"] = "none"
@@ -74,6 +78,23 @@ def settled(**widgets: object) -> tuple[dict[str, object], list[str]]:
 
         plan(VE, (8.0, 4.0, 2.0, 1.0), **options)  # type: ignore[arg-type]
     return options | threshold | half, said
+
+
+def _fresh_noise(options: dict[str, object]) -> None:
+    """Says all that has to change for `eta` under an algorithm without an SDE form: one after the other they would be three errors."""
+    eta, algorithm = options.get("eta"), options.get("algorithm")
+    if not eta or algorithm not in NO_NOISE or options.get("method") == "adaptive":
+        return
+    wrong = [name for name, known in NOISY.items() if options.get(name, known[0]) not in known]
+    what = [f"algorithm {algorithm}", *(f"{name} {options[name]}" for name in wrong)]
+    mend = ["algorithm to dpmsolver++", *(f"{name} to {NOISY[name][0]}" for name in wrong)]
+    ems = "" if options.get("ems") is None else "disconnect ems, "
+    raise ValueError(f"eta is {eta:g}, but {_listed(what)} know{'s' * (not wrong)} no fresh noise; {ems}set {_listed(mend)}, or eta to 0.")
+
+
+def _listed(words: list[str]) -> str:
+    """A, B and C."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
 def _slopes(options: dict[str, object], said: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Widgets that cannot act together: an error or one warning that names the widget, at the node, before any model is asked."""
 
 import logging
+import re
 import sys
 
 import pytest
@@ -14,7 +15,19 @@ ERRORS = {  # what the sentence must contain: the widgets
     "eta is 0.5": FREE | {"eta": 0.5, "method": "adaptive"},
     "eta is -1": FREE | {"eta": -1.0},
     "s_noise is": FREE | {"eta": 1.0, "s_noise": -1.0},
-    "eta is 1, but algorithm dpmsolver-v": {"eta": 1.0},
+    # all at once: each alone would be another run and another error
+    "eta is 1, but algorithm dpmsolver-v and corrector unipc know no fresh noise; set algorithm to dpmsolver++ and corrector to none, or "
+    "eta to 0.": {"eta": 1.0},
+    "set algorithm to dpmsolver++, corrector to none, slopes to auto and start to corrected, or eta": {
+        "eta": 1.0,
+        "slopes": "measured",
+        "start": "extra",
+    },
+    "algorithm dpmsolver-v3 knows no fresh noise; set algorithm to dpmsolver++, or eta to 0.": {
+        "eta": 1.0,
+        "algorithm": "dpmsolver-v3",
+        "corrector": "none",
+    },
     "corrector is official with eta": {"eta": 1.0, "algorithm": "dpmsolver++", "corrector": "official"},
     "corrector is official, which acts with method multistep": {"method": "singlestep", "corrector": "official"},
     "noise_rule is renoise": FREE | {"noise_rule": "renoise", "eta": 1.0},
@@ -42,6 +55,18 @@ def test_error(build_node, start):
         build_node(ADVANCED, **ERRORS[start])
     text = str(error.value)
     assert start in text and "\n" not in text and len(text) < 300 and text.endswith(".") and ". " not in text.removesuffix(".")
+
+
+def test_one_correction_is_enough(build_node, pack, caplog):
+    """Who sets eta on the node as it is dropped and does what the error says has a sampler that nothing is said of."""
+    sys.modules[f"{pack.module.__name__}.solvers.hosting"]._told.clear()
+    wish = {"eta": 1.0, "slopes": "measured", "start": "extra"}
+    with pytest.raises(ValueError) as error:
+        build_node(ADVANCED, **wish)
+    mend = re.findall(r"(\w+) to ([\w+]+)", str(error.value).partition("; set ")[2].partition(", or ")[0])
+    with caplog.at_level(logging.WARNING):
+        assert build_node(ADVANCED, **wish | dict(mend)).extra_options["eta"] == 1
+    assert len(mend) == 4 and not [r for r in caplog.records if "DPM-Solver" in r.getMessage()]
 
 
 WARNINGS = {
