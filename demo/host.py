@@ -125,6 +125,11 @@ def prepare_base(base: Path | str, packs: Mapping[str, Path | str]) -> Path:
 # --------------------------------------------------------------------------------------------------- server
 
 
+def device() -> list[str]:
+    """ComfyUI's argument for the device in DPM_EXT_DEVICE: cpu, which is the default, or cuda."""
+    return [] if os.environ.get("DPM_EXT_DEVICE") == "cuda" else ["--cpu"]
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing listens on at this moment."""
     with socket.socket() as s:
@@ -186,7 +191,7 @@ class Server:
             self.port = free_port()
         elif port_taken(self.port):
             raise HostError(f"Port {self.port} is taken by another program (another ComfyUI?); stop it or choose another port.")
-        command = [sys.executable, str(app / "main.py"), "--cpu", "--port", str(self.port), "--disable-auto-launch"]
+        command = [sys.executable, str(app / "main.py"), *device(), "--port", str(self.port), "--disable-auto-launch"]
         command += ["--base-directory", str(self.base), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         command += ["--preview-method", "latent2rgb", *self.extra_args]
         # Small models on a busy machine: threads that wait for each other by spinning cost a hundred times what they bring.

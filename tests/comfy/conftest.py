@@ -54,8 +54,8 @@ def tools():
 
 @pytest.fixture(scope="session")
 def host(tools, tmp_path_factory):
-    """ComfyUI imported into this process on the CPU, without our pack. Attributes: `analytic`, `nodes`, `base` (its folder) and `before`
-    (a snapshot of everything that a pack could replace)."""
+    """ComfyUI imported into this process, without our pack, on the CPU or what DPM_EXT_DEVICE says. Attributes: `analytic`, `nodes`, `base`
+    (its folder) and `before` (a snapshot of everything that a pack could replace)."""
     import torch
 
     app, base = tools.app_dir(ROOT), tmp_path_factory.mktemp("comfyui")
@@ -64,7 +64,7 @@ def host(tools, tmp_path_factory):
     sys.path.append(str(tools.STUBS))  # last: an installed torchvision wins
     from comfy.cli_args import args  # parses nothing unless main.py asks for it
 
-    args.cpu, args.base_directory = True, str(base)
+    args.cpu, args.base_directory = bool(tools.device()), str(base)
     logging.getLogger().setLevel(logging.WARNING)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors here are tiny

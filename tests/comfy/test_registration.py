@@ -1,6 +1,7 @@
 """Loading the pack the way ComfyUI does adds our names and changes nothing else."""
 
 import asyncio
+import re
 import sys
 
 LISTS = {"KSAMPLER_NAMES": "samplers", "SAMPLER_NAMES": "samplers", "SCHEDULER_NAMES": "schedulers", "SCHEDULER_HANDLERS": "schedulers"}
@@ -90,13 +91,14 @@ def test_help_pages(host, pack):
 
 def test_recipes_in_the_help_are_the_presets(host, pack):
     """The table that says how to set the advanced node to a preset, to change one thing of it, says what the presets are."""
-    presets = sys.modules[f"{pack.module.__name__}.solvers.choices"]
-    lines = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8").splitlines()
-    names = [c.strip() for c in next(line for line in lines if line.startswith("| preset |")).split("|")[2:-1]]
-    rows = {row[0]: row[1:] for line in lines if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}
-    usual = {"method": "multistep", "start": "corrected", "corrector": "none", "eta": 0.0, "noise_rule": "sde", "slopes": "planned"}
+    presets, notes = (sys.modules[f"{pack.module.__name__}.solvers.{name}"] for name in ("choices", "notes"))
+    text = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8")
+    before, table = text.partition("| preset |")[::2]
+    rest = dict(re.findall(r"`(\w+)` (\w+)", before.rpartition("the rest is")[2]))
+    rows = {row[0]: row[1:] for line in table.splitlines() if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}
     for name, options in (presets.PRESETS | presets.FAMILY).items():
-        values = usual | options
-        known = dict(zip(names, rows[name], strict=True))
-        assert known == {k: f"{values[k]:g}" if isinstance(values[k], float) else str(values[k]) for k in names}, name
-        assert set(options) <= set(names), name  # what no column says is as in the line below the table
+        algorithm, besides = rows[name]
+        known = {"algorithm": algorithm} | rest | dict(word.split(" ") for word in besides.split(", "))
+        values = notes.DEFAULTS | options
+        assert known == {k: f"{values[k]:g}" if isinstance(values[k], float) else str(values[k]) for k in known}, name
+        assert set(options) <= set(known), name
