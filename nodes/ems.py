@@ -1,6 +1,7 @@
 """The nodes of DPM-Solver-v3's statistics ("EMS", empirical model statistics): measure, load, look at them."""
 
 import sys
+import textwrap
 
 from comfy_api.latest import io, ui
 
@@ -9,6 +10,7 @@ from .aliases import aliases
 
 Ems = io.Custom("DPM_EMS")
 CATEGORY = "sampling/custom_sampling/samplers"
+LINE = 40  # characters of text that fit side by side into a node
 SHAPES = ("radial", "channel", "scalar", "element")
 
 
@@ -79,12 +81,13 @@ class DPMSolverCalibrateExt(io.ComfyNode):
 
 
 def _show(node):
-    """A function that shows text on the node while it runs, or None outside a server."""
+    """A function that shows text on the node while it runs, or None outside a server. The page breaks it anywhere, also inside of words, so
+    its lines are already short enough for a node of the width that it is added with."""
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     hidden = getattr(node, "hidden", None)
     if getattr(hidden, "unique_id", None) is None or not hasattr(server, "send_progress_text"):
         return None
-    return lambda text: server.send_progress_text(text, hidden.unique_id)
+    return lambda text: server.send_progress_text(textwrap.fill(text, LINE, break_long_words=False), hidden.unique_id)
 
 
 class DPMSolverLoadEMSExt(io.ComfyNode):

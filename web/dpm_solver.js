@@ -12,6 +12,7 @@ import { PLOTTED, SAMPLERS, SCHEDULER, kindOf, nodeAt, plottedOf } from "./lib/g
 import { Panel } from "./lib/panel.js";
 import { setWidgets, whenAdded } from "./lib/presets.js";
 
+const VERSION = "0.1.0"; // that of pyproject.toml: a test holds it there
 /** @type {Map<import("./lib/host").Node, Panel>} */
 const panels = new Map();
 let waiting = false;
@@ -46,7 +47,7 @@ const setting = (/** @type {string} */ id) => app.extensionManager?.setting?.get
 app.registerExtension({
   name: "DPMSolverExt",
   aboutPageBadges: [
-    { label: "DPM-Solver (ext)", url: "https://github.com/dpm-solver-ext/dpm-solver-ext", icon: "pi pi-chart-line" },
+    { label: `DPM-Solver (ext) v${VERSION}`, url: "https://github.com/dpm-solver-ext/dpm-solver-ext", icon: "pi pi-chart-line" },
   ],
   commands,
   menuCommands: [{ path: ["Extensions", "DPM-Solver (ext)"], commands: commands.map((command) => command.id) }],

@@ -16,6 +16,20 @@ SAMPLER, SCHEDULER, ADVANCED, TUNE = (
 pytestmark = pytest.mark.slow
 
 
+# Words of the node's progress text that are on two lines of it.
+BROKEN = """() => {
+  const shown = document.querySelector('.break-all'), walker = document.createTreeWalker(shown, NodeFilter.SHOW_TEXT);
+  const range = document.createRange(), broken = [];
+  for (let text; (text = walker.nextNode()); )
+    for (const word of text.data.matchAll(/[^\\s-]+/g)) {
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.push(word[0]);
+    }
+  return broken;
+}"""
+
+
 @pytest.fixture(scope="module")
 def nodes(root):
     return root / "demo" / "pack" / "example_workflows" / "emoji_dpm_nodes.json"
@@ -307,17 +321,18 @@ def test_template(pinned, root, server, name):
         assert status == 200, answer
 
 
-@pytest.mark.parametrize("kind", [SAMPLER, TUNE])
+@pytest.mark.parametrize("kind", [SAMPLER, ADVANCED, TUNE])
 def test_help(pinned, server, kind):
-    """The node's help opens in the page, with our text."""
+    """The node's help opens in the page, with our text, and its tables are no wider than the side bar."""
     pinned.open(json.dumps({"last_node_id": 1, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "config": {}, "version": 0.4}))
     pinned.js("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 0] }")
     pinned.js(f"() => {{ const n = LiteGraph.createNode('{kind}'); app.graph.add(n); n.pos = [900, 300]; app.canvas.selectNode(n) }}")
     button = pinned.page.locator("[data-testid=info-button], .help-button").first
     button.click()
-    pinned.page.get_by_text(
-        {SAMPLER: "the default we measured to be best", TUNE: "This node finds them on your own model"}[kind]
-    ).first.wait_for(timeout=10_000)
+    words = {SAMPLER: "the default we measured to be best", ADVANCED: "every option of the family", TUNE: "finds them on your own model"}
+    pinned.page.get_by_text(words[kind]).first.wait_for(timeout=10_000)
+    widths = pinned.js("() => [...document.querySelectorAll('table')].map((t) => [t.scrollWidth, t.parentElement.clientWidth])")
+    assert widths and all(table <= room < 400 for table, room in widths), widths
     pinned.page.keyboard.press("Escape")
 
 
@@ -359,5 +374,7 @@ def test_tune_and_cancel(pinned, root, server):
     server.idle(10)
     (last,) = list(server.tools.get_json(server.url + "/history").values())[-1:]
     assert last["status"]["messages"][-1][0] == "execution_interrupted"
+    pinned.wait("() => document.querySelector('.break-all')?.textContent.includes('tuning stopped')")
+    assert pinned.js(BROKEN) == [], "the page breaks lines anywhere"
     kept = [f.name for f in (server.base / "models" / "dpm_tuned").iterdir() if f.name.startswith("emoji_dpm_tuned")]
     assert kept, "the unfinished search, or the best of it, is in a file"

@@ -243,12 +243,12 @@ def test_texts(page, server, root):
 
 
 def test_the_about_page(page):
-    """The badge with the pack's name leads to it."""
+    """The badge with the pack's name and version leads to it."""
     page.command("Comfy.ShowSettingsDialog")
     page.page.get_by_text("About", exact=True).first.click()
     badge = page.page.locator("a[href*='dpm-solver-ext']").first
     badge.wait_for(timeout=8000)
-    assert "DPM-Solver (ext)" in badge.inner_text()
+    assert re.fullmatch(r"DPM-Solver \(ext\) v\d+\.\d+\.\d+", badge.inner_text().strip())
     page.page.keyboard.press("Escape")
 
 

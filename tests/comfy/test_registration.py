@@ -94,11 +94,10 @@ def test_recipes_in_the_help_are_the_presets(host, pack):
     presets, notes = (sys.modules[f"{pack.module.__name__}.solvers.{name}"] for name in ("choices", "notes"))
     text = (pack.path / "web" / "docs" / "DPMSolverSamplerAdvancedExt.md").read_text(encoding="utf-8")
     before, table = text.partition("| preset |")[::2]
-    rest = dict(re.findall(r"`(\w+)` (\w+)", before.rpartition("the rest is")[2]))
+    rest = dict(re.findall(r"`(\w+)` ([\w+]+)", before.rpartition("the rest is")[2]))
     rows = {row[0]: row[1:] for line in table.splitlines() if line.startswith("| ") and (row := [c.strip() for c in line.split("|")[1:-1]])}
     for name, options in (presets.PRESETS | presets.FAMILY).items():
-        algorithm, besides = rows[name]
-        known = {"algorithm": algorithm} | rest | dict(word.split(" ") for word in besides.split(", "))
+        known = rest | dict(word.split(" ") for word in rows[name][0].split(", "))
         values = notes.DEFAULTS | options
         assert known == {k: f"{values[k]:g}" if isinstance(values[k], float) else str(values[k]) for k in known}, name
         assert set(options) <= set(known), name

@@ -62,6 +62,11 @@ def test_changelog_knows_the_version(pyproject, root):
     assert f"## {pyproject['project']['version']}" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_the_page_knows_the_version(pyproject, root):
+    """ComfyUI's About page shows it."""
+    assert f'VERSION = "{pyproject["project"]["version"]}"' in (root / "web" / "dpm_solver.js").read_text(encoding="utf-8")
+
+
 def test_registry_ruff_rules(root):
     """The command of `comfy node validate`, which prints and does not fail: here it must print nothing."""
     command = [sys.executable, "-m", "ruff", "check", ".", "-q", "--select", "S102,S307,E702", "--exit-zero"]
