@@ -135,7 +135,7 @@ def test_noise_sampler_of_the_caller(analytic, sde):
 
     def zero(sigma, sigma_next):
         asked.append((float(sigma), float(sigma_next)))
-        return torch.zeros_like(noise)
+        return torch.zeros_like(noise, device=patcher.load_device)
 
     how = comfy.samplers.ksampler(sde, {"noise_sampler": zero})
     quiet = analytic.sample(patcher, how, sigmas, noise)
@@ -210,7 +210,7 @@ def test_adaptive_progress(analytic, kind, steps):
     patcher = analytic.build(kind)
     sigmas, noise = analytic.schedule(patcher, "karras", steps), analytic.noise_for(analytic.latent_shape(patcher))
     seen = []
-    out = analytic.sample(patcher, "dpm_adaptive_ext", sigmas, noise, callback=lambda i, x0, x, total: seen.append((i, total, x0.clone())))
+    out = analytic.sample(patcher, "dpm_adaptive_ext", sigmas, noise, callback=lambda i, x0, x, total: seen.append((i, total, x0.cpu())))
     places = [i for i, _, _ in seen]
     assert places == sorted(places) and places[0] == 0 and places[-1] == steps - 1 and {t for _, t, _ in seen} == {steps}
     assert (seen[-1][2] - patcher.model.process_latent_in(out)).abs().max() < 0.05
