@@ -166,7 +166,7 @@ class ShiftControl(comfy.controlnet.ControlBase):
             previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
         if float(t[0]) > self.timestep_range[0] or float(t[0]) < self.timestep_range[1]:
             return previous
-        shift = self.cond_hint_original.float().mean() * torch.ones(x_noisy.shape[0], 1)
+        shift = self.cond_hint_original.float().mean() * torch.ones(x_noisy.shape[0], 1, device=x_noisy.device)
         return self.control_merge({"input": [], "middle": [], "output": [shift]}, previous, output_dtype=None)
 
 
@@ -231,7 +231,7 @@ def exact(patcher, sigmas, noise, latent=None, mu=MU_POS, mu_neg=MU_NEG, cfg=1.0
     """What `sample` returns when the ODE is solved exactly, in float64. With guidance only for one Gaussian: there it moves the mean."""
     law, ms = network(patcher).law, patcher.get_model_object("model_sampling")
     assert cfg == 1.0 or len(law.weights) == 1
-    noise = noise.double()
+    noise, sigmas = noise.double(), sigmas.cpu()
     latent = torch.zeros_like(noise) if latent is None else patcher.model.process_latent_in(latent.double())
     first, last = float(sigmas[0]), float(sigmas[-1])
     top = float(ms.sigma_max)

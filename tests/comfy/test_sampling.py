@@ -110,7 +110,7 @@ def test_few_steps(analytic, ode, kind, steps):
     patcher = analytic.build(kind, analytic.MIXTURE)
     sigmas, noise = analytic.schedule(patcher, "simple", steps), analytic.noise_for(analytic.latent_shape(patcher))
     x0 = []
-    out = analytic.sample(patcher, ode, sigmas, noise, callback=lambda step, denoised, x, total: x0.append(denoised.clone()))
+    out = analytic.sample(patcher, ode, sigmas, noise, callback=lambda step, denoised, x, total: x0.append(denoised.cpu()))
     assert torch.isfinite(out).all() and len(analytic.network(patcher).calls) == steps
     if steps == 1:
         assert torch.allclose(out, patcher.model.process_latent_out(x0[0]), atol=1e-5)

@@ -374,8 +374,8 @@ def test_the_reference_is_the_picture(analytic, tune, part, monkeypatch):
         for i in range(4):
             noise = comfy.sample.prepare_noise(empty, 20 + i)
             sampling = patcher.get_model_object("model_sampling")
-            top = torch.as_tensor(sampling.sigma_max, dtype=torch.float32)
-            assert torch.equal(seen["x"][i : i + 1], sampling.noise_scaling(top, noise, empty, True))
+            top = torch.as_tensor(float(sampling.sigma_max), dtype=torch.float32)
+            assert torch.equal(seen["x"][i : i + 1].cpu(), sampling.noise_scaling(top, noise, empty, True))
 
 
 @pytest.fixture
@@ -411,13 +411,8 @@ def test_previews(analytic, tuned_with_gains):
     patcher, got = tuned_with_gains
     told = []
 
-    def note(step, x0, x, total):
-        told.append((step, total, x0.clone()))
-
     noise = analytic.noise_for(analytic.latent_shape(patcher), 5)
-    out = analytic.sample(
-        patcher, got.sampler, got.sigmas, noise, callback=lambda step, x0, x, total: told.append((step, total, x0.clone()))
-    )
+    out = analytic.sample(patcher, got.sampler, got.sigmas, noise, callback=lambda step, x0, x, total: told.append((step, total, x0.cpu())))
     assert [t[:2] for t in told] == [(i, 5) for i in range(5)]
     assert torch.allclose(patcher.model.process_latent_out(told[-1][2]), out, atol=1e-4)
 
