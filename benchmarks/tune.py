@@ -1,6 +1,6 @@
 """Tuned steps against the best untuned pair of ComfyUI's samplers and schedules, on the demo model.
 
-    .venv/bin/python benchmarks/tune.py [--quick] [--jobs 2] [--out benchmarks/results/tune]
+    .venv/bin/python benchmarks/tune.py [--quick] [--jobs 2] [--out benchmarks/results/tune]      (BENCH_DEVICE=cuda: the network on a GPU)
 
 Error of the final state: root mean square to the converged solution, median over 24 images whose noise and classes the tuning did not have
 (it had 32 images of other classes, 16 of them for its own check). The peers are all pairs of ComfyUI's samplers with one model call a step,
@@ -335,8 +335,9 @@ def main():
     }
     import torch
 
+    gpu = f", network on {torch.cuda.get_device_name()}" if os.environ.get("BENCH_DEVICE") == "cuda" else ""
     about = {
-        "torch": torch.__version__, "comfyui": "0.3.75", "machine": platform.machine(), "seconds": round(time.time() - started),
+        "torch": torch.__version__, "comfyui": "0.3.75", "machine": platform.machine() + gpu, "seconds": round(time.time() - started),
         "samples": SAMPLES,
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
