@@ -6,7 +6,8 @@ The model is a stand-in that costs nothing. Of every sampler, per step (the diff
 divided by 12, so that what a run costs once does not count; that stands in a column of its own):
 
     passes    bytes read and written by all kernels over the bytes of the state
-    limit     the same where every tensor that a step needs is read once and what it leaves is written once
+    limit     the same where every tensor that a step needs is read once and what it leaves is written once; auto measures before it sums,
+              over whole pictures, and so must read four of them twice (7 if not)
     kernels   ATen calls that are not views          small: those on scalars among them
     syncs     values read back to the host (item, bool, .cpu()), each of which stalls a GPU's queue
     live      the most state-sized tensors alive at once, the model's stand-in and the caller's x included
@@ -42,7 +43,9 @@ PEERS = ("dpmpp_2m", "uni_pc_bh2", "euler", "ipndm", "deis", "res_multistep")
 OURS = "dpm_auto dpmpp_2m dpmpp_3m unipc dpm_solver_v3 dpmpp_2s dpmpp_3s dpm_fast dpmpp_2m_sde dpmpp_3m_sde".split()
 # registers that a step in full swing must read, and those that it must leave: state, predictions or what is stored of them, noise
 LIMITS = {
-    "dpm_auto_ext": (5, 3),  # x, the new prediction, two stored ones, the last change -> x, the new one as it is stored, the new change
+    # x, the new prediction, the stored one, the last change -> the new one as it is stored, the new change, and a number of all that;
+    # then, which has to wait for the number, x and these three -> x
+    "dpm_auto_ext": (8, 3),
     "dpmpp_2m_ext": (3, 1),
     "dpmpp_3m_ext": (4, 1),
     "unipc_ext": (4, 1),

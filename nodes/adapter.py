@@ -166,7 +166,7 @@ def _noise(x, levels, seed, noise_sampler) -> Callable[[float, float], torch.Ten
     given = noise_sampler
 
     def draw(sigma_from: float, sigma_to: float) -> torch.Tensor:
-        return given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
+        return given(*(torch.full((), s, device=x.device) for s in (sigma_from, sigma_to)))  # torch.tensor would wait for the device
 
     return draw
 

@@ -44,14 +44,19 @@ def widened(x: Any) -> Any:
 
 
 def along(a: Any, b: Any) -> Any:
-    """<a, b>/<b, b> of each item (axis 0 counts them), shape (items, 1, …); 0 where b is 0. Nothing is read from the device."""
-    if getattr(a, "ndim", 0) < 2:
-        return a * b / (b * b + TINY)
-    if hasattr(a, "new_full"):
-        xp, axes = namespace(a), tuple(range(1, a.ndim))
-        return (a * b).sum(axes, keepdim=True) / (xp.linalg.vector_norm(b, dim=axes, keepdim=True).square() + TINY)
-    axes = tuple(range(1, a.ndim))
-    return (a * b).sum(axes, keepdims=True) / ((b * b).sum(axes, keepdims=True) + TINY)
+    """<a, b>/<b, b> of each item (axis 0 counts them), shape (items, 1, …); 0 where b is 0 or an array holds NaN. Nothing is read from the
+    device."""
+    xp, axes = namespace(a), tuple(range(1, getattr(a, "ndim", 0)))
+    if not axes:
+        return xp.nan_to_num(a * b / (b * b + TINY))
+    if not hasattr(a, "new_full"):
+        return xp.nan_to_num((a * b).sum(axes, keepdims=True) / ((b * b).sum(axes, keepdims=True) + TINY))
+    size = xp.linalg.vector_norm(b, dim=axes, keepdim=True)
+    if a.shape[0] == 1 and a.is_contiguous() and b.is_contiguous():
+        product = a.view(a.numel()).dot(b.view(b.numel())).view(size.shape)  # without an array of products in between
+    else:
+        product = (a * b).sum(axes, keepdim=True)
+    return (product / size / size).nan_to_num(0.0)
 
 
 def limited(a: Any, low: float, high: float) -> Any:

@@ -1,19 +1,18 @@
 """The executor: runs a tape on torch, NumPy or JAX arrays, without looking at any value on the device.
 
-What it costs on torch, per Affine with n terms, in tensor passes (reads and writes of the whole state): 3(n-1) when the
-coefficients sum to 1, as they do for every step of a "ve" or "flow" path in the x0 form (n-1 `lerp` kernels), or one of them is 1 (n-1
-`add`), else 3n-1 (one `mul`, then `add_`). So DPM-Solver++ 2M costs 6 passes, 2 kernels and no host-device synchronisation a step.
-With measured slopes a term whose coefficient is measured costs an `addcmul_`, and measuring takes 8 passes, two of its kernels being sums
-over an item. DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an
+What it costs on torch: a sum of n terms is n-1 kernels and 3(n-1) passes over the state (`sums`), so DPM-Solver++ 2M costs 2 kernels and 6
+passes a step, and no host-device synchronisation. Measuring slopes takes 3 passes of one item and 5 of several, and about ten kernels on
+one number an item. DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an
 evaluation. Where nobody waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
 """
 
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .arrays import along, cast, limited, widened
+from .arrays import cast, widened
 from .basis import Basis, basis_of
 from .lower import cheaper
+from .sums import PerItem, combine, measured, unit
 from .tape import Affine, Blend, Coefficient, Eval, Mark, Measure, Noise, Tape
 
 Denoise = Callable[[Any, float], Any]
@@ -70,7 +69,7 @@ def walk(
     registers: dict[str, Any] = {"x": x if dtype is None else widened(x)}
     del x  # no reference but the registers': what a register frees is free
     state_dtype = getattr(registers["x"], "dtype", None)
-    basis, shown = basis_of(tape, registers["x"]), None
+    basis, shown, before, one = basis_of(tape, registers["x"]), None, None, unit(registers["x"])
     if basis is not None:
         registers["x"] = basis.forward(registers["x"])
     for record, dead in zip(tape.records, tape.last_reads, strict=True):
@@ -94,7 +93,7 @@ def walk(
             del x0, state
         elif isinstance(record, Affine):
             terms = [(_known(w, registers), registers[name]) for name, w in record.terms]
-            registers[record.dst] = combine(terms) if basis is None else _combine_fields(basis, terms)
+            registers[record.dst] = combine(terms, one) if basis is None else _combine_fields(basis, terms, one)
             if record.bias != 0.0:
                 registers[record.dst] = registers[record.dst] + (record.bias if basis is None else basis.bias(record.bias))
             del terms
@@ -102,11 +101,14 @@ def walk(
             assert noise is not None
             drawn = noise(record.sigma_from, record.sigma_to)
             drawn = drawn if state_dtype is None else cast(drawn, state_dtype)
-            registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
+            if isinstance(before, Affine) and before.dst == record.dst and hasattr(drawn, "lerp"):  # nobody else has seen that sum
+                registers[record.dst].add_(drawn, alpha=record.coefficient)
+            else:
+                registers[record.dst] = combine([(1.0, registers[record.dst]), (record.coefficient, drawn)])
             del drawn
         elif isinstance(record, Measure):
-            registers[record.change] = combine([(w, registers[name]) for name, w in record.terms])
-            registers[record.dst] = _trust(record, registers[record.change], registers[record.before])
+            registers[record.change] = combine([(w, registers[name]) for name, w in record.terms], one)
+            registers[record.dst] = measured(record, registers[record.change], registers[record.before])
         elif isinstance(record, Mark):
             if mark is not None:
                 mark(record.step, *(shown or (registers[record.x], registers[record.x0])))
@@ -119,28 +121,28 @@ def walk(
             del changed, state
         for name in dead:
             registers.pop(name, None)
+        before = record
     x = registers["x"] if basis is None else basis.inverse(registers["x"])
     return x if dtype is None else cast(x, dtype)
 
 
 def _known(w: Coefficient, registers: dict[str, Any]) -> Any:
-    """A coefficient as registers are multiplied by it: of a blend an array with one number for each item."""
-    return sum((factor * registers[name] for name, factor in w.parts), w.base) if isinstance(w, Blend) else w
+    """A coefficient as registers are multiplied by it: of a blend, base + Σ factor·(slope·numbers + height), one number for each item."""
+    if not isinstance(w, Blend):
+        return w
+    found = [(factor * registers[name].slope, registers[name]) for name, factor in w.parts]
+    factor, first = found[0]
+    base = w.base + sum(f * trust.height for (_, f), (_, trust) in zip(w.parts, found, strict=True))
+    numbers = first.numbers + base / factor if base else first.numbers
+    for f, trust in found[1:]:
+        numbers = numbers + f / factor * trust.numbers
+    return PerItem(factor, numbers)
 
 
-def _trust(record: Measure, change: Any, before: Any) -> Any:
-    """One number for each item, of shape (items, 1, …)."""
-    slope = along(change, before)
-    trust = limited(slope * (record.above * record.scale) + record.above * (record.offset - 1), 0, record.most)
-    if record.below == 0:
-        return trust + 1
-    return trust + limited(slope * (record.below * record.scale) + (record.below * record.offset + 1), 0, 1)
-
-
-def _combine_fields(basis: Basis, terms: list[tuple[Any, Any]]) -> Any:
+def _combine_fields(basis: Basis, terms: list[tuple[Any, Any]], one: Any) -> Any:
     """`combine` where coefficients may differ over bins."""
     if all(isinstance(w, float) for w, _ in terms):
-        return combine(terms)
+        return combine(terms, one)
     weight, first = terms[0]
     total = first * basis.coefficient(weight)
     for w, a in terms[1:]:
@@ -156,61 +158,3 @@ def _combine_fields(basis: Basis, terms: list[tuple[Any, Any]]) -> Any:
 
 def _kind(a: Any) -> str:
     return f"of shape {tuple(a.shape)}" if hasattr(a, "shape") else f"a {type(a).__name__}"
-
-
-def combine(terms: list[tuple[Any, Any]]) -> Any:
-    """Σ w·array as a new array."""
-    weight, first = terms[0]
-    if not hasattr(first, "lerp"):  # NumPy and JAX: Python floats keep the arrays' precision, XLA fuses the sum
-        total = weight * first
-        for w, a in terms[1:]:
-            total = total + w * a
-        return total
-    if not all(isinstance(w, float) for w, _ in terms):
-        return _combine_blends(terms)
-    if len(terms) == 1:
-        return first.clone() if weight == 1 else first.mul(weight)
-    order = _lerp_order([w for w, _ in terms])
-    if order is None:
-        whole = next((i for i, (w, _) in enumerate(terms) if w == 1), None)
-        if whole is None:
-            total, rest = first.mul(weight), terms[1:]
-        else:
-            (w, a), *rest = (t for i, t in enumerate(terms) if i != whole)
-            total = terms[whole][1].add(a, alpha=w)
-        for w, a in rest:
-            total.add_(a, alpha=w)
-        return total
-    # a running mean: after each step `total` is the terms so far, scaled to weight 1
-    sum_so_far, total = terms[order[0]][0], terms[order[0]][1]
-    for i in order[1:]:
-        w, a = terms[i]
-        sum_so_far += w
-        total = total.lerp(a, w / sum_so_far) if total is terms[order[0]][1] else total.lerp_(a, w / sum_so_far)
-    return total
-
-
-def _combine_blends(terms: list[tuple[Any, Any]]) -> Any:
-    """`combine` of torch's tensors where coefficients may be numbers for each item."""
-    plain = [(w, a) for w, a in terms if isinstance(w, float)]
-    blends = [(w, a) for w, a in terms if not isinstance(w, float)]
-    if plain:
-        total = combine(plain)
-    else:
-        (w, a), *blends = blends
-        total = a * w
-    for w, a in blends:
-        total.addcmul_(a, w)
-    return total
-
-
-def _lerp_order(weights: list[float]) -> list[int] | None:
-    """An order of the terms in which a running mean is well scaled, or None: then the coefficients do not sum to 1."""
-    if abs(sum(weights) - 1) > 1e-9:
-        return None
-    order = sorted(range(len(weights)), key=lambda i: -weights[i])
-    total, partial = 0.0, []
-    for i in order:
-        total += weights[i]
-        partial.append(total)
-    return order if min(partial) > 0.3 and max(abs(w) for w in weights) < 4 else None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import cast, full, joined, namespace
-from .execute import combine
+from .sums import combine
 
 MODEL_TYPES = ("noise", "x_start", "v", "score")
 GUIDANCE_TYPES = ("uncond", "classifier", "classifier-free")

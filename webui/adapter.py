@@ -133,7 +133,7 @@ def _noise(x: Any, levels: Sequence[float], given: Any, seeds: Sequence[int] | N
         return brownian(widened(x), levels, list(seeds) if seeds is not None and len(seeds) == x.shape[0] else None)
 
     def draw(sigma_from: float, sigma_to: float) -> torch.Tensor:
-        return given(torch.tensor(sigma_from, device=x.device), torch.tensor(sigma_to, device=x.device))
+        return given(*(torch.full((), s, device=x.device) for s in (sigma_from, sigma_to)))  # torch.tensor would wait for the device
 
     return draw
 

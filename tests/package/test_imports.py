@@ -12,8 +12,8 @@ import pytest
 LAYERS = [
     {"path", "phi", "arrays", "notes", "statistics", "fades", "choices", "files", "folders"},
     {"tape"},
-    {"schedule", "trust", "v3", "threshold", "noise", "stepsize", "official_schedule"},
-    {"step", "basis", "proof_v3", "official_ems", "tables", "outline"},
+    {"schedule", "trust", "sums", "v3", "threshold", "noise", "stepsize", "official_schedule"},
+    {"step", "basis", "direct", "proof_v3", "official_ems", "tables", "outline"},
     {"structure", "unrolled", "proof_trust"},
     {"promised"},
     {"proof"},
@@ -40,7 +40,7 @@ LAYERS = [
     {"ems_spread"},
 ]
 # The executor runs tapes and knows nothing of how one was planned.
-EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays", "basis", "lower"}
+EXECUTE_MAY_KNOW = {"tape", "threshold", "noise", "arrays", "basis", "lower", "sums"}
 # Nothing that runs in a user's host opens a connection or starts a program.
 FORBIDDEN = {
     "socket",
