@@ -22,6 +22,7 @@ def outline(tape: Tape) -> dict[str, object]:
     | step, to | the step that it serves, from 0, and the sigma at which that step ends |
     | order | order of that step as it is finally taken; 1.4 is a blend of 1 and 2 |
     | predicted | its order at first, where the next model call corrects it; else None |
+    | measured | whether the run itself decides how far that step leans on the last slope (`trust`); the order is that of leaning in full |
     | part | "start" before the first step that follows `top` evaluations, "final" after the last one, else "" |
     """
     path = PATHS[tape.path]
@@ -35,7 +36,8 @@ def outline(tape: Tape) -> dict[str, object]:
         calls.append(
             {
                 "call": number, "sigma": sigma, "lam": _lam(path, sigma), "step": step, "to": last.sigma_to,
-                "order": round(last.order, 3), "predicted": round(first.order, 3) if last is not first else None, "part": part,
+                "order": round(last.order, 3), "predicted": round(first.order, 3) if last is not first else None,
+                "measured": first.trusted or last.trusted, "part": part,
             }
         )  # fmt: skip
     return {
@@ -50,7 +52,7 @@ def outline_of_calls(path: Path, sigmas: Sequence[float], levels: Sequence[float
     calls = [
         {
             "call": i, "sigma": s, "lam": _lam(path, s), "step": i, "to": s, "order": None if order is None else float(order),
-            "predicted": None, "part": "",
+            "predicted": None, "measured": False, "part": "",
         }
         for i, s in enumerate(sigmas)
     ]  # fmt: skip

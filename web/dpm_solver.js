@@ -11,6 +11,7 @@ import { remember } from "./lib/family.js";
 import { PLOTTED, SAMPLERS, SCHEDULER, kindOf, nodeAt, plottedOf } from "./lib/graph.js";
 import { Panel } from "./lib/panel.js";
 import { setWidgets, whenAdded } from "./lib/presets.js";
+import { speak } from "./lib/words.js";
 
 const VERSION = "0.1.0"; // that of pyproject.toml: a test holds it there
 /** @type {Map<import("./lib/host").Node, Panel>} */
@@ -43,6 +44,7 @@ async function presets() {
 const table = await presets();
 const commands = commandsOf(app, table);
 const setting = (/** @type {string} */ id) => app.extensionManager?.setting?.get(id);
+speak(() => setting("Comfy.Locale"));
 
 app.registerExtension({
   name: "DPMSolverExt",

@@ -74,7 +74,7 @@ def newer():
         shutil.rmtree(wheels)
         (fresh / "comfyui_frontend_package").rename(place)
         shutil.rmtree(fresh)
-    return place / "static"
+    return (place / "static").resolve()  # .comfy may be a link
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,7 @@ def test_pointer(page, server, nodes):
     call = asked(server, scheduler={"schedule": "auto", "steps": 8})["calls"][2]
     said = page.text(SCHEDULER, "tip")
     assert "call 3" in said and f"σ {call['sigma']:.3g}" in said and f"order {call['order']:.3g}" in said
+    assert call["measured"] and "slope measured" in said
     page.page.mouse.move(5, 500)
     page.wait(f"() => {page.plot(SCHEDULER)}.querySelector('.tip').hidden")
 
@@ -102,6 +103,18 @@ def test_start_and_final_rules_are_marked(page, nodes):
     assert bands == ["part start", "part final"]
     fills = page.js(f"() => [...{page.plot(SAMPLER)}.querySelectorAll('.dot')].map((d) => d.getAttribute('fill'))")
     assert len(set(fills)) > 2 and fills[-1] != fills[3], "dots are coloured by order"
+
+
+def test_measured_slopes_are_marked(page, nodes):
+    """A run that measures its slopes says so, with what that is; one of planned slopes does not."""
+    page.open(nodes)
+    page.drawn(SCHEDULER, 8)
+    mark = f"() => {page.plot(SCHEDULER)}.querySelector('.mark')"
+    assert page.js(f"() => [({mark})().offsetWidth > 20, ({mark})().textContent, ({mark})().title.startsWith('Measured in the run')]") == [
+        True, "measured", True,
+    ]  # fmt: skip
+    page.change(SAMPLER, "preset", "dpmpp_2m")
+    page.wait(f"() => ({mark})().offsetWidth === 0")
 
 
 def test_every_colour_is_in_the_legend(page, server, nodes):
@@ -131,7 +144,10 @@ def test_nothing_is_cut_off(page, nodes):
     page.drawn(SCHEDULER, 8)
     page.js(f"() => {{ const n = {page.node(SCHEDULER)}; n.setSize([320, n.computeSize()[1]]) }}")
     room = "(e) => [e.scrollWidth - e.clientWidth, e.scrollHeight - e.clientHeight, e.textContent]"
-    for part in ("title", "what", "note"):
+    page.js(
+        f"() => {{ const badge = {page.plot(SCHEDULER)}.querySelector('.badge'); badge.hidden = false; badge.textContent = 'as it ran' }}"
+    )
+    for part in ("title", "what", "note", "head", "mark"):
         wide, high, text = page.js(f"() => ({room})({page.plot(SCHEDULER)}.querySelector('.{part}'))")
         assert text and wide <= 1 and high <= 1, (part, text, wide, high)
     page.change(SAMPLER, "preset", "dpmpp_3m")

@@ -46,6 +46,17 @@ def test_orders_of_known_runs():
     assert third["top"] == 3 and [c["part"] for c in third["calls"]] == ["start", "start", "", "", "", "", "", "final"]
 
 
+def test_measured_slopes_are_marked():
+    """With slopes measured each step that a slope goes into is marked, but not the first nor the last, which have none; where sigmas rise,
+    at order 3 and with planned slopes no step is, though the option may say so."""
+    assert [c["measured"] for c in outline(plan(VE, SIGMAS, **PRESETS["auto"]))["calls"]] == [False, *[True] * 6, False]
+    asked = {"algorithm": "dpmsolver++", "slopes": "measured"}
+    others = [plan(VE, GRIDS["rising"][1], **asked), plan(VE, SIGMAS, **asked, order=3), plan(VE, SIGMAS, **PRESETS["dpmpp_2m"])]
+    assert not any(c["measured"] for tape in others for c in outline(tape)["calls"])
+    assert dict(others[1].options)["slopes"] == "measured"
+    assert not outline_of_calls(VE, SIGMAS[:-1], SIGMAS, None, "euler")["calls"][0]["measured"]
+
+
 def test_parts_of_a_singlestep_run():
     """8 calls at order 3 are 3 + 3 + 1 + 1: the last two steps follow fewer calls."""
     calls = outline(plan(VE, SIGMAS, **FAMILY["dpmpp_3s"]))["calls"]

@@ -10,6 +10,7 @@
  * @property {number} to
  * @property {number | null} order
  * @property {number | null} predicted
+ * @property {boolean} [measured] absent from a server that is older than this page
  * @property {"" | "start" | "final"} part
  *
  * @typedef {object} Plan
@@ -29,6 +30,7 @@
 
 import { short, signed, ticks } from "./numbers.js";
 import { colourOf } from "./plot_style.js";
+import { said } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 38, right: 12, top: 10, bottom: 18 };
@@ -144,8 +146,8 @@ export class Chart {
       // in the corner of the band that the way does not come to
       const [at, anchor] = name === "start" ? [Math.max(a, MARGIN.left) + 3, "start"] : [b - 3, "end"];
       const low = (axis === "sigma") === (name === "start");
-      add(group, "text", { class: "caption", x: at, y: low ? bottom - 4 : top + 4, "text-anchor": anchor }, name);
-      add(group, "title", {}, name === "start" ? "Start-up: fewer model calls to learn from" : "Final rule: a lower order at the end");
+      add(group, "text", { class: "caption", x: at, y: low ? bottom - 4 : top + 4, "text-anchor": anchor }, said(name));
+      add(group, "title", {}, said(name === "start" ? "Start-up: fewer model calls to learn from" : "Final rule: a lower order at the end"));
     }
   }
 
@@ -207,9 +209,12 @@ export class Chart {
     add(svg, "line", { class: "stem", x1: dot.x, x2: dot.x, y1: MARGIN.top, y2: chart.clientHeight - MARGIN.bottom });
     add(svg, "circle", { class: "ring", cx: dot.x, cy: dot.y, r: 6 });
     const lam = call.lam === null ? (call.sigma === 0 ? "∞" : "−∞") : signed(Number(call.lam.toFixed(2)));
-    const order = call.order === null ? "" : ` · order ${short(call.order)}${call.predicted === null ? "" : `, ${short(call.predicted)} before its correction`}`;
-    const part = call.part === "start" ? " · start-up" : call.part === "final" ? " · final rule" : "";
-    tip.innerHTML = `<b>call ${call.call + 1}</b> · σ ${short(call.sigma)} · λ ${lam}<br>step ${call.step + 1}${order}${part}`;
+    const first = call.predicted === null ? "" : `, ${short(call.predicted)} before its correction`;
+    const order = call.order === null ? "" : ` · ${said(`order ${short(call.order)}${first}`)}`;
+    const part = call.part === "" ? "" : ` · ${said(call.part === "start" ? "start-up" : "final rule")}`;
+    const slope = call.measured ? ` · ${said("slope measured")}` : "";
+    tip.innerHTML =
+      `<b>${said(`call ${call.call + 1}`)}</b> · σ ${short(call.sigma)} · λ ${lam}${slope}<br>${said(`step ${call.step + 1}`)}${order}${part}`;
     const width = tip.offsetWidth;
     const wanted = dot.x > chart.clientWidth / 2 ? dot.x - width - 12 : dot.x + 12;
     tip.style.left = `${Math.max(0, Math.min(wanted, chart.clientWidth - width))}px`;

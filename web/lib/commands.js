@@ -8,8 +8,9 @@
  */
 
 import { isRun, SAMPLERS, SCHEDULER, sourceOf } from "./graph.js";
-import { meant, presetsFor, targetsOf, turnTo } from "./presets.js";
+import { meant, presetsFor, targetsOf, tell, turnTo } from "./presets.js";
 import { oneStep } from "./undo.js";
+import { said } from "./words.js";
 
 export const PLOT = "DPMSolverExt.Plot";
 export const ADDED = "DPMSolverExt.Preset";
@@ -27,7 +28,7 @@ export function commandsOf(app, table) {
     function: () => {
       const nodes = meant(app, table);
       if (nodes.length) turnTo(app, preset, nodes);
-      else app.extensionManager?.toast?.add({ severity: "warn", summary: preset.label, detail: SELECT, life: 8000 });
+      else tell(app, "warn", preset, said(SELECT));
     },
   }));
   return [
@@ -54,8 +55,8 @@ const SELECT =
 export function menuOf(app, table, node) {
   const targets = targetsOf(table, node);
   if (!targets.length) return [];
-  const options = presetsFor(table, node).map((preset) => ({ content: preset.label, callback: () => turnTo(app, preset, targets) }));
-  return [{ content: "DPM-Solver presets", has_submenu: true, submenu: { options } }];
+  const options = presetsFor(table, node).map((preset) => ({ content: said(preset.label), callback: () => turnTo(app, preset, targets) }));
+  return [{ content: said("DPM-Solver presets"), has_submenu: true, submenu: { options } }];
 }
 
 /**

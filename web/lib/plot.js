@@ -10,6 +10,10 @@
 import { Chart } from "./chart.js";
 import { counted, described, short } from "./numbers.js";
 import { STYLE, colourOf } from "./plot_style.js";
+import { said } from "./words.js";
+
+const MEASURED =
+  "Measured in the run: how far a step leans on the last change between predictions. The order is that of leaning on it in full.";
 
 export class Plot {
   /**
@@ -19,11 +23,11 @@ export class Plot {
   constructor(onLook, onSize) {
     this.element = document.createElement("div");
     this.element.className = "dpm-solver-ext-plot";
-    this.element.textContent = "The steps of this run: needs a browser that draws."; // what a page without shadow trees shows
     this.root = this.element.attachShadow({ mode: "open" });
     this.root.innerHTML = `<style>${STYLE}</style><div class="box" role="img"><div class="head"><span class="title"></span>
-<span class="badge" hidden></span><span class="axes" role="group" aria-label="axis">
-<button data-axis="sigma" title="Noise level: sigma">σ</button><button data-axis="lam" title="Half log signal-to-noise: lambda">λ</button>
+<span class="badge" hidden></span><span class="mark" hidden></span><span class="axes" role="group" aria-label="${said("axis")}">
+<button data-axis="sigma" title="${said("Noise level: sigma")}">σ</button>
+<button data-axis="lam" title="${said("Half log signal-to-noise: lambda")}">λ</button>
 </span></div><div class="chart"><svg></svg><div class="empty"></div><div class="tip" hidden></div></div>
 <div class="foot"><span class="what"></span><span class="legend"></span></div><div class="note"></div></div>`;
     /** @type {Plan | null} */
@@ -91,21 +95,25 @@ export class Plot {
     const { plan } = this;
     this.element.toggleAttribute("data-vue", !!this.element.closest("[data-node-id]")); // Nodes 2.0: other colours, and no height of its own
     const calls = plan?.evaluations ?? null;
-    this.part("title").textContent = !plan ? "Steps" : calls === null ? "adaptive" : counted(calls);
+    this.part("title").textContent = said(!plan ? "Steps" : calls === null ? "adaptive" : counted(calls));
     this.part("badge").hidden = !this.badge;
-    this.part("badge").textContent = this.badge;
-    this.part("what").title = plan?.solver ?? "";
-    this.part("what").textContent = (plan?.solver ?? "").replace(/^multistep /, ""); // what most are; there is little room
-    const notes = plan?.notes ?? [];
-    this.part("note").textContent = notes[0] || plan?.source || "";
-    this.part("note").title = notes.length ? notes.join("\n") : (plan?.source ?? "");
+    this.part("badge").textContent = said(this.badge);
+    this.part("mark").hidden = !plan?.calls.some((call) => call.measured);
+    this.part("mark").textContent = said("measured");
+    this.part("mark").title = said(MEASURED);
+    this.part("what").title = said(plan?.solver ?? "");
+    this.part("what").textContent = said((plan?.solver ?? "").replace(/^multistep /, "")); // what most are; there is little room
+    const notes = (plan?.notes ?? []).map(said);
+    const source = said(plan?.source ?? "");
+    this.part("note").textContent = notes[0] || source;
+    this.part("note").title = notes.length ? notes.join("\n") : source;
     this.part("note").classList.toggle("warn", notes.length > 0);
-    this.part("box").setAttribute("aria-label", plan ? described(plan) : this.message);
+    this.part("box").setAttribute("aria-label", said(plan ? described(plan) : this.message));
     for (const button of this.root.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(button.dataset.axis === this.axis));
     }
     const empty = this.part("empty");
-    empty.textContent = plan?.calls.length ? "" : this.message || (plan ? "Chooses its own steps as it runs." : "");
+    empty.textContent = plan?.calls.length ? "" : said(this.message || (plan ? "Chooses its own steps as it runs." : ""));
     empty.hidden = !empty.textContent;
     this.part("legend").innerHTML = legend(plan?.calls ?? []);
     this.chart.draw(plan, this.axis);
@@ -122,9 +130,9 @@ function legend(calls) {
   const orders = [...new Set(calls.flatMap((c) => (c.order === null ? [] : [c.order])))].sort((a, b) => a - b);
   if (!orders.length) return "";
   if (orders.every(Number.isInteger)) {
-    return `order ${orders.map((o) => `<span><i style="background:${colourOf(o)}"></i>${o}</span>`).join(" ")}`;
+    return `${said("order")} ${orders.map((o) => `<span><i style="background:${colourOf(o)}"></i>${o}</span>`).join(" ")}`;
   }
   const [low, high] = [orders[0], orders[orders.length - 1]];
   const stops = Array.from({ length: 9 }, (_, i) => colourOf(low + ((high - low) * i) / 8));
-  return `order <span>${short(low)}</span><b style="background:linear-gradient(90deg,${stops.join(",")})"></b><span>${short(high)}</span>`;
+  return `${said("order")} <span>${short(low)}</span><b style="background:linear-gradient(90deg,${stops.join(",")})"></b><span>${short(high)}</span>`;
 }

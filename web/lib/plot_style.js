@@ -23,6 +23,8 @@ export const STYLE = `
 .note { color: var(--descrip-text, #999); overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; flex: none; }
 .note:empty { display: none; }
 .note.warn { color: var(--warning-background, #d9922b); }
+.mark { color: var(--descrip-text, #999); font-size: 10px; white-space: nowrap; cursor: help; }
+.mark[hidden] { display: none; }
 .badge { border-radius: 4px; padding: 0 5px; border: 1px solid currentColor; opacity: .75; font-size: 10px; white-space: nowrap; }
 .axes { display: flex; margin-left: auto; border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px; overflow: hidden; flex: none; }
 .axes button { all: unset; cursor: pointer; padding: 1px 8px; font-size: 12px; line-height: 15px; color: var(--descrip-text, #999); }

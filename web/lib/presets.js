@@ -16,6 +16,7 @@
 import { familyOf, samplingNode } from "./family.js";
 import { kindOf, sourceOf, valuesOf } from "./graph.js";
 import { oneStep } from "./undo.js";
+import { said } from "./words.js";
 
 const LIFE = 15_000; // ms that a reason can be read
 
@@ -69,8 +70,19 @@ export function turnTo(app, preset, nodes) {
   oneStep(app, () => {
     kept = setWidgets(preset, nodes);
   });
-  const stays = kept.length ? ` Not set, since it is connected or missing: ${[...new Set(kept)].join(", ")}.` : "";
-  app.extensionManager?.toast?.add({ severity: kept.length ? "warn" : "success", summary: preset.label, detail: preset.reason + stays, life: LIFE });
+  const stays = kept.length ? said(` Not set, since it is connected or missing: ${[...new Set(kept)].join(", ")}.`) : "";
+  tell(app, kept.length ? "warn" : "success", preset, said(preset.reason) + stays);
+}
+
+/**
+ * A message of the page about a preset.
+ * @param {App} app
+ * @param {string} severity
+ * @param {Preset} preset
+ * @param {string} detail
+ */
+export function tell(app, severity, preset, detail) {
+  app.extensionManager?.toast?.add({ severity, summary: said(preset.label), detail, life: LIFE });
 }
 
 /**
