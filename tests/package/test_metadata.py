@@ -91,7 +91,7 @@ def test_registry_archive_is_small_and_loads(root, tmp_path):
         "locales",
         "example_workflows",
     }
-    assert sum((root / name).stat().st_size for name in packed) < 1_300_000
+    assert sum((root / name).stat().st_size for name in packed) < 1_400_000
     copy = copy_files(root, packed, tmp_path / "dpm_solver_ext")
     script = "import dpm_solver_ext, dpm_solver_ext.solvers.multistep; print(dpm_solver_ext.__file__)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
