@@ -385,7 +385,8 @@ def test_tune_and_cancel(pinned, root, server):
     assert pinned.text(TUNE, "title") == "6 model calls"
     assert pinned.js(f"() => {pinned.plot(SAMPLER)}.querySelector('.badge').hidden"), "the connected sampler shows its own plan"
     pinned.drawn(TUNE, 6)
-    pinned.wait(f"() => {pinned.node(TUNE)}.progress > 0.3", seconds=60)
+    done = pinned.js(f"() => {pinned.node(TUNE)}.progress")
+    pinned.wait(f"(done) => {pinned.node(TUNE)}.progress > done", done, seconds=60)
     pinned.page.get_by_role("button", name="Cancel current run").click()
     server.idle(10)
     (last,) = list(server.tools.get_json(server.url + "/history").values())[-1:]
