@@ -82,6 +82,16 @@ class Path:
             raise ValueError(f"sigmas: they rise from {sigmas[i]:g} to {sigmas[i + 1]:g} at step {i}; sort them to fall.")
 
 
+class Levels:
+    """A path's α, σ and λ at some sigmas, looked up where they are asked for again and again."""
+
+    def __init__(self, path: Path, sigmas: Sequence[float]):
+        self.name = path.name
+        self.alpha = {s: path.alpha(s) for s in sigmas}.__getitem__
+        self.sigma = {s: path.sigma(s) for s in sigmas}.__getitem__
+        self.half_logsnr = {s: path.half_logsnr(s) for s in sigmas}.__getitem__
+
+
 def rising(sigmas: Sequence[float]) -> bool:
     """Whether a run goes from image to noise."""
     return len(sigmas) > 1 and sigmas[1] > sigmas[0]

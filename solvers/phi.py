@@ -7,6 +7,8 @@
 import functools
 import math
 
+import numpy as np
+
 
 def phi(k: int, z: float) -> float:
     """φ_k(z) in float64, to about 1e-14 relative: a series near 0, where the recurrence cancels, else the recurrence."""
@@ -24,6 +26,32 @@ def phi(k: int, z: float) -> float:
     for j in range(k):
         value = (value - 1.0 / math.factorial(j)) / z
     return value
+
+
+def phis(count: int, z: np.ndarray) -> np.ndarray:
+    """φ_1 … φ_count at each of z, (len(z), count), to about 1e-14 relative: near 0 the highest by its series and the others from it by
+    φ_k = 1/k! + z φ_{k+1}; elsewhere the recurrence from φ_1 up."""
+    out = np.empty((len(z), count))
+    with np.errstate(all="ignore"):
+        out[:, 0] = np.where(z == 0, 1.0, np.expm1(z) / z)
+        for k in range(1, count):
+            out[:, k] = (out[:, k - 1] - 1 / math.factorial(k)) / z
+    near = np.abs(z) < 2
+    if count > 1 and near.any():
+        some = z if near.all() else z[near]
+        size, many, term = float(np.abs(some).max()), 0, 1.0
+        while term > 1e-18:
+            many += 1
+            term *= size / (many + count)
+        series = np.zeros_like(some)
+        for j in range(many, -1, -1):
+            series *= some
+            series += 1 / math.factorial(count + j)
+        out[near, count - 1] = series
+        for k in range(count - 1, 1, -1):
+            series = 1 / math.factorial(k) + some * series
+            out[near, k - 1] = series
+    return out
 
 
 @functools.lru_cache(maxsize=64)  # a step and its correction ask for the same

@@ -1,59 +1,86 @@
 """The part of a tape's proof that is about measured slopes: each `Measure` looks at the evaluations that it should, as `trust` says.
 
-What the steps make of a trust is proved with two numbers in the place of each, see `trust.unlike`.
+What the steps make of a trust is proved with two numbers in the place of each, in which a step is linear, see `trust.pairs`.
 """
 
-import math
+import numpy as np
 
 from .choices import FORM
-from .path import PATHS
+from .promised import Book
 from .step import FLOOR, POWER
-from .tape import Affine, Eval, Measure, Tape, TapeError, reads, writes
-from .trust import FIRST, SLOPES
+from .tape import Blend, TapeError
+from .trace import BITS, KIND, Trace
+from .trust import FIRST, SLOPES, pairs
 
 
-def check_trusts(tape: Tape) -> None:
-    """TapeError unless every record reads what has been written, and every trust is made once: of the change between two evaluations in a
-    row, as they are stored, damped, and of the change before it, or, the first time, of the older of the two."""
-    path, form = PATHS[tape.path], FORM[str(dict(tape.options)["algorithm"])]
-    states, written = {c.register for c in tape.claims}, {"x"}
-    asked: dict[str, float] = {}  # prediction -> the sigma it was made at
-    stored: dict[str, float] = asked if form == "x0" else {}  # the same in the method's own form
-    latest, came = None, (math.nan, math.nan)  # the last measure and the sigmas that it looked at
-    for place, r in enumerate(tape.records):
-        if not reads(r) <= written:
-            raise TapeError(f"{tape.solver}: record {place} reads {', '.join(sorted(reads(r) - written))}, which nothing has written")
-        if isinstance(r, Eval):
-            asked[r.dst] = r.sigma
-        elif isinstance(r, Affine) and r.dst not in states:
-            for name in {name for name, _ in r.terms} & asked.keys():
-                stored[r.dst] = asked[name]
-        elif isinstance(r, Measure):
-            names = [name for name, _ in r.terms]
-            if writes(r) & written or len(names) != 2 or not set(names) <= stored.keys():
-                raise TapeError(f"{tape.solver}: record {place} measures {r.dst} again, or something else than two stored evaluations")
-            newer, older = (stored[name] for name in names)
-            if newer == older:
-                raise TapeError(f"{tape.solver}: record {place} measures a slope between one evaluation and itself")
-            damped = [_damping(path, form, s) for s in (newer, older)]
-            h = path.half_logsnr(newer) - path.half_logsnr(older)
-            if latest is None:
-                before, wanted = names[1], (damped[0], -damped[1], 1.0, 1 / damped[1], *FIRST.values())
-            else:
-                h_before = path.half_logsnr(came[0]) - path.half_logsnr(came[1])
-                before, wanted = latest.change, (damped[0], -damped[1], 0.0, h_before / h, *SLOPES.values())
-            found = (*(w for _, w in r.terms), r.offset, r.scale, r.below, r.above, r.most)
-            in_a_row = latest is None or older == came[0]
-            same = all(math.isclose(a, b, rel_tol=1e-12) for a, b in zip(found, wanted, strict=True))
-            if r.before != before or not in_a_row or not same:
-                raise TapeError(f"{tape.solver}: record {place} does not measure the slope from {older:g} to {newer:g} as it should")
-            latest, came = r, (newer, older)
-        written |= writes(r)
+def with_trusts(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """(the coefficients (2, coefficients), the trusts (2, trusts)) with two numbers for each trust. TapeError where a coefficient has a
+    trust that nothing has measured before it."""
+    trusts = np.array(pairs(len(trace.measures)))
+    measured = {record.dst: (j, place) for j, (place, record, _) in enumerate(trace.measures)}
+    coefficients = trace.coefficients
+    parts = [(p, *part) for p, w in enumerate(coefficients) if type(w) is Blend for part in w.parts]
+    readers = trace.places_of([p for p, _, _ in parts])
+    for reader, (_, name, _) in zip(readers, parts, strict=True):
+        if name not in measured or measured[name][1] > reader:
+            raise TapeError(f"{trace.tape.solver}: record {reader} reads {name}, which nothing has written")
+    found = np.array([[w.base if type(w) is Blend else w for w in coefficients]] * 2, dtype=float)
+    if parts:
+        places, names, factors = zip(*parts, strict=True)
+        which = [measured[name][0] for name in names]
+        for some, own in zip(found, trusts, strict=True):
+            np.add.at(some, list(places), np.array(factors) * own[which])
+    return found, trusts
 
 
-def _damping(path, form: str, s: float) -> float:
-    """What an evaluation is multiplied by before slopes are taken: written out anew here."""
-    if form != "v":
-        return 1.0
-    alpha, sigma = path.alpha(s), path.sigma(s)
-    return (alpha**2 / (alpha**2 + sigma**2) + FLOOR**2) ** (POWER / 2)
+def trusted_fades(trace: Trace, book: Book, trusts: np.ndarray) -> np.ndarray:
+    """The fades (trials, claims, cases) of the claims: a step is trusted by the last `Measure` before its end; by none, nothing holds."""
+    fades = np.repeat(book.fades[None], len(trusts), axis=0)
+    trusted = np.flatnonzero(book.trusted)
+    if trusted.size:
+        latest = np.array(trace.latest)[trusted] - 1
+        own = np.where(latest >= 0, trusts[:, latest], np.nan) if trusts.size else np.full((len(trusts), len(trusted)), np.nan)
+        fades[:, trusted, 1:] *= own[:, :, None]
+    return fades
+
+
+def check_trusts(trace: Trace, book: Book) -> None:
+    """TapeError unless every trust is made once: of the change between two evaluations in a row, as they are stored, damped, and of the
+    change before it, or, the first time, of the older of the two."""
+    if not trace.measures:
+        return
+    tape, form = trace.tape, FORM[str(dict(trace.tape.options)["algorithm"])]
+    made: set[str] = set()  # by measures
+    levels: list[tuple[int, int]] = []  # of the newer and of the older evaluation
+    for place, r, codes in trace.measures:
+        names = [name for name, _ in r.terms]
+        for name, code in zip((*names, r.before), codes, strict=False):
+            if code < 0 and name not in made:
+                raise TapeError(f"{tape.solver}: record {place} reads {name}, which nothing has written")
+        stored = len(names) == 2 and all(w > 0 and w & KIND and (form == "x0" or w & KIND > 1) for w in codes[:2])
+        if not stored or {r.dst, r.change} & made or r.dst == r.change or codes[-2:] != [-1, -1]:
+            raise TapeError(f"{tape.solver}: record {place} measures {r.dst} again, or something else than two stored evaluations")
+        newer, older = (trace.at_level[trace.asked[w >> BITS]] for w in codes[:2])
+        before = trace.measures[len(levels) - 1][1].change if levels else names[1]
+        if newer == older or r.before != before or (levels and older != levels[-1][0]):
+            raise _wrong(trace, place, newer, older)
+        made |= {r.dst, r.change}
+        levels.append((newer, older))
+    alpha, sigma, lam = book.levels[:, np.array(levels)]  # (measures, 2)
+    damped = (alpha**2 / (alpha**2 + sigma**2) + FLOOR**2) ** (POWER / 2) if form == "v" else np.ones_like(alpha)
+    h = lam[:, 0] - lam[:, 1]
+    scale = np.concatenate([1 / damped[:1, 1], h[:-1] / h[1:]])
+    rest = np.array([(1.0, *FIRST.values())] + [(0.0, *SLOPES.values())] * (len(levels) - 1))
+    wanted = np.column_stack([damped[:, 0], -damped[:, 1], scale, rest])
+    found = np.array([(r.terms[0][1], r.terms[1][1], r.scale, r.offset, r.below, r.above, r.most) for _, r, _ in trace.measures])
+    right = (np.abs(found - wanted) <= 1e-12 * np.abs(wanted)).all(1)
+    if not right.all():
+        k = int(np.argmin(right))
+        raise _wrong(trace, trace.measures[k][0], *levels[k])
+
+
+def _wrong(trace: Trace, place: int, newer: int, older: int) -> TapeError:
+    sigmas = [*trace.levels]
+    return TapeError(
+        f"{trace.tape.solver}: record {place} does not measure the slope from {sigmas[older]:g} to {sigmas[newer]:g} as it should"
+    )

@@ -1,18 +1,15 @@
-"""What the proof of a tape needs for DPM-Solver-v3: tapes of single bins, and what l, s and b add up to on the way.
+"""What the proof of a tape needs for DPM-Solver-v3: the bins it tries, and what l, s and b add up to on the way.
 
 The integrals are made here anew, from the statistics' values at points; the planner has its own.
 """
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .path import Path
 from .statistics import Statistics
-from .tape import Affine, Claim, Field, Tape
 
 BINS = 3  # of statistics, how many are tried
 
@@ -32,13 +29,12 @@ def _to_points() -> np.ndarray:
 
 
 class Along:
-    """l, s and b of statistics of one bin, summed up along the λ of a tape by Gauss-Legendre on panels that end at each of them, whose
-    integrals to each point are those of the polynomial through the panel's values. Arrays are (panels, points of each)."""
+    """l, s and b of statistics of one bin, summed up along the λ `levels` of a tape by Gauss-Legendre on panels that end at each,
+    whose integrals to each point are those of the polynomial through the panel's values. Arrays are (panels, points of each)."""
 
-    def __init__(self, statistics: Statistics, tape: Tape, path: Path):
-        levels = {s for c in tape.claims for s in (c.sigma_from, c.sigma_to, *c.nodes)}
+    def __init__(self, statistics: Statistics, levels: np.ndarray):
         self.statistics, self.last = statistics, float(statistics.lam[-1])
-        lams = [lam for s in levels if math.isfinite(lam := path.half_logsnr(s))]
+        lams = [lam for lam in levels.tolist() if math.isfinite(lam)]
         inside = [k for k in statistics.lam.tolist() if min(lams, default=k) < k]
         marks, ends = sorted({*lams, *inside, self.last}), []
         for p, q in zip(marks, marks[1:], strict=False):
@@ -80,21 +76,19 @@ class Along:
         found = (self.at[which], weight, to_l, to_s, before[:, :, None] + decay * self.to_b[which])
         return self.of_l[j] - self.of_l[i], *(a.reshape(len(i), -1) for a in found)
 
-    def expected(self, claims: Sequence[Claim], path: Path) -> np.ndarray:
-        """DPM-Solver-v3's steps on g = N_k from y = 1, (claims, cases)."""
-        one = claims[0]
-        lam_s, lam_t, *nodes = (
-            np.array([path.half_logsnr(s) for s in sigmas])
-            for sigmas in zip(*((c.sigma_from, c.sigma_to, *c.nodes) for c in claims), strict=True)
-        )
+    def expected(self, promised: Any) -> np.ndarray:
+        """DPM-Solver-v3's steps on g = N_k from y = 1, (claims, cases), of `promised.Promised` claims."""
+        lam_s, lam_t, roots = promised.lam_s[:, 0], promised.lam_t[:, 0], promised.roots
         reached = np.where(np.isfinite(lam_t), lam_t, np.maximum(lam_s, self.last))
         whole, at, w, to_l, to_s, drift = self.points(lam_s, reached)
-        roots = [lam_s] * (len(nodes) - 1) if one.rule == "pseudo" else nodes[:-1]
-        g = polynomials(at, [root[:, None] for root in roots])
-        if one.rule == "dpmsolver" and len(nodes) == 2:  # τ at the middle of the step
-            g[:, :, 1] = ((lam_t - lam_s) / 2 + lam_s - roots[0])[:, None]
-        fades = np.array([c.fades for c in claims])
-        f = fades[:, None] * g + drift[:, :, None]
+        if (pseudo := promised.where("pseudo")).size:
+            roots = roots.copy()
+            roots[pseudo] = promised.lam_s[pseudo]
+        g = polynomials(at, roots)
+        for i in promised.where("dpmsolver").tolist():
+            if promised.counts[i] == 2:  # τ at the middle of the step
+                g[i, :, 1] = (lam_t[i] - lam_s[i]) / 2 + lam_s[i] - roots[i, 0]
+        f = promised.fades[:, None] * g + drift[:, :, None]
         y = np.exp(-whole) - np.einsum("cp,cpk->ck", w * np.exp(to_l - whole + to_s), f)
         if math.isinf(lam_t[0]):  # x0 = (1-l) y - f; or in part the end of y' = -l y - f with l and f ∝ z = e^{-2τ}: dy/dz = (l y + f)/2
             share = np.array([[self.statistics.share(lam)] for lam in lam_s])
@@ -104,33 +98,20 @@ class Along:
             points, weights = gauss()
             end = np.exp(-l_t / 2) * y - f / 4 * (weights * np.exp(-l_t * (points + 1) / 4)).sum(1, keepdims=True)
             y = share * (end if self.statistics.tail == "density" else (1 - l_t) * y - f) - (1 - share) * l_s
-        return np.array([[path.alpha(c.sigma_to)] for c in claims]) * y
+        return promised.alpha_t * y
 
 
-def polynomials(at: np.ndarray, roots: Sequence[np.ndarray]) -> np.ndarray:
-    """N_0, N_1, … with these roots, along a new last axis."""
+def polynomials(at: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    """N_0, N_1, … with the roots (claims, degree), at points (claims, n), along a new last axis."""
     found = [np.ones_like(at)]
-    for root in roots:
-        found.append(found[-1] * (at - root))
+    for root in roots.T:
+        found.append(found[-1] * (at - root[:, None]))
     return np.stack(found, axis=-1)
 
 
-def one_by_one(tape: Tape) -> Iterator[Tape]:
-    """The tape itself, or with statistics of many bins the tapes that some of the bins run: those with the least, the middle and the
-    greatest l, the extremes of s, and the greatest b."""
-    if tape.statistics is None or tape.statistics.l[0].size == 1:
-        yield tape
-        return
-    l, s, b = (a.reshape(len(tape.statistics.lam), -1) for a in (tape.statistics.l, tape.statistics.s, tape.statistics.b))  # noqa: E741
+def bins_to_try(statistics: Statistics) -> list[int]:
+    """Those with the least, the middle and the greatest l, the extremes of s, and the greatest b."""
+    l, s, b = (a.reshape(len(statistics.lam), -1) for a in (statistics.l, statistics.s, statistics.b))  # noqa: E741
     order = np.argsort(l.mean(0))
     tried = {int(j) for j in order[np.linspace(0, len(order) - 1, BINS).astype(int)]}
-    for j in sorted(tried | {int(a) for a in (s.mean(0).argmin(), s.mean(0).argmax(), np.abs(b).max(0).argmax())}):
-
-        def number(w, j=j):
-            return float(w.values[j]) if isinstance(w, Field) else w
-
-        records = tuple(
-            replace(r, terms=tuple((name, number(w)) for name, w in r.terms), bias=number(r.bias)) if isinstance(r, Affine) else r
-            for r in tape.records
-        )
-        yield replace(tape, records=records, statistics=tape.statistics.at_bins([j]))
+    return sorted(tried | {int(a) for a in (s.mean(0).argmin(), s.mean(0).argmax(), np.abs(b).max(0).argmax())})

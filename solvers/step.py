@@ -104,7 +104,7 @@ def ancestral_rate(eta: float, h: float) -> float:
 
 
 @functools.cache
-def _gauss(panels: int) -> tuple[np.ndarray, np.ndarray]:
+def gauss(panels: int) -> tuple[np.ndarray, np.ndarray]:
     """(points, weights) of Gauss-Legendre with 16 points on each of so many panels of 0…1."""
     nodes, weights = np.polynomial.legendre.leggauss(16)
     return ((np.arange(panels)[:, None] + (nodes + 1) / 2) / panels).ravel(), np.tile(weights, panels) / (2 * panels)
@@ -114,7 +114,7 @@ def _gauss(panels: int) -> tuple[np.ndarray, np.ndarray]:
 def _v_moments(path: Path, s: float, t: float) -> list[float]:
     """-G_t ∫_0^h sinφ cosφ/(cos²φ+δ²)^{a/2} τ^k dτ for k < 5 by Gauss-Legendre on panels of at most 1 in λ (to 1e-13)."""
     lam_s, h = path.half_logsnr(s), path.half_logsnr(t) - path.half_logsnr(s)
-    points, weights = _gauss(max(1, math.ceil(abs(h))))
+    points, weights = gauss(max(1, math.ceil(abs(h))))
     tau = h * points
     cosine = (1 + np.tanh(lam_s + tau)) / 2 + FLOOR**2  # cos²φ + δ², and sinφ cosφ = 1/(2 cosh λ)
     integrand = (-math.hypot(path.alpha(t), path.sigma(t)) * h / 2) * weights / np.cosh(lam_s + tau) * cosine ** (-POWER / 2)
@@ -183,10 +183,12 @@ def terms_of(
     state: str, state_factor: float | np.ndarray, values: Sequence[str], weights: Sequence[Coefficient] | Sequence[np.ndarray]
 ) -> tuple[tuple[str, Coefficient], ...]:
     """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
-    pairs = [(state, state_factor), *zip(values, weights, strict=True)]
-    sizes = [_size(w) for _, w in pairs]
+    names, factors = (state, *values), (state_factor, *weights)
+    sizes = [abs(w) if type(w) is float else _size(w) for w in factors]
     least = 1e-13 * max(sizes)
-    return tuple([(name, coefficient(w)) for (name, w), size in zip(pairs, sizes, strict=True) if size > least])
+    if min(sizes) > least and {*map(type, factors)} <= {float, Blend}:
+        return tuple(zip(names, factors, strict=True))  # type: ignore[arg-type]
+    return tuple([(name, coefficient(w)) for name, w, size in zip(names, factors, sizes, strict=True) if size > least])
 
 
 def _size(w) -> float:

@@ -18,11 +18,9 @@ The numbers were chosen on mixtures and a trained network with guidance 1 to 7.5
 it interpolates.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-from .tape import Affine, Blend, Coefficient, Measure, Tape
+from .tape import Blend, Coefficient, Measure
 
 SLOPES = {"below": 3.0, "above": 0.5, "most": 0.3}
 FIRST = {"below": 0.0, "above": 3.0, "most": 2.0}
@@ -33,11 +31,12 @@ def measure(i: int, prefix: str, damped: Sequence[float], lam: Sequence[float], 
 
     The register of the change before it is read, unless it is the `first`.
     """
-    terms = ((f"{prefix}{i}", damped[1]), (f"{prefix}{i - 1}", -damped[0]))
+    newer, older = f"{prefix}{i}", f"{prefix}{i - 1}"
+    terms = ((newer, damped[1]), (older, -damped[0]))
     if first:
-        return Measure(f"trust{i}", f"change{i}", terms, f"{prefix}{i - 1}", 1.0, 1 / damped[0], **FIRST)
+        return Measure(f"trust{i}", f"change{i}", terms, older, 1.0, 1 / damped[0], *FIRST.values())
     scale = (lam[i - 1] - lam[i - 2]) / (lam[i] - lam[i - 1])
-    return Measure(f"trust{i}", f"change{i}", terms, f"change{i - 1}", 0.0, scale, **SLOPES)
+    return Measure(f"trust{i}", f"change{i}", terms, f"change{i - 1}", 0.0, scale, *SLOPES.values())
 
 
 def blended(trust: str, base: Sequence[float], full: Sequence[float]) -> list[Coefficient]:
@@ -64,7 +63,7 @@ def times(a: Coefficient, by: float) -> Coefficient:
 def size(a: Coefficient) -> float:
     """The largest of a coefficient's numbers, without sign."""
     base, parts = _split(a)
-    return max(abs(base), *(abs(factor) for _, factor in parts)) if parts else abs(base)
+    return max([abs(base), *[abs(factor) for _, factor in parts]])
 
 
 def _split(a: Coefficient) -> tuple[float, tuple[tuple[str, float], ...]]:
@@ -74,31 +73,7 @@ def _split(a: Coefficient) -> tuple[float, tuple[tuple[str, float], ...]]:
     return float(a), ()
 
 
-def at(tape: Tape, trust: float | Mapping[str, float]) -> Tape:
-    """The tape with every trust, or each by its register, set to a number: a plan without measuring. A step is trusted by the last
-    `Measure` among its records. It depends on that one linearly, so what holds at two numbers holds for all."""
-    known = trust if isinstance(trust, Mapping) else {r.dst: trust for r in tape.records if isinstance(r, Measure)}
-    place, records, latest = [0], [], [""]
-    for r in tape.records:
-        if isinstance(r, Affine):
-            r = replace(r, terms=tuple([(name, _fixed(w, known)) for name, w in r.terms]))
-        records += [r] * (not isinstance(r, Measure))
-        place.append(len(records))
-        latest.append(r.dst if isinstance(r, Measure) else latest[-1])
-    claims = []
-    for c in tape.claims:
-        trusted = known.get(latest[c.last], math.nan) if c.trusted else 1.0  # by none: nothing holds
-        claims.append(
-            replace(c, first=place[c.first], last=place[c.last], fades=(*c.fades[:1], *(trusted * f for f in c.fades[1:])), trusted=False)
-        )
-    return replace(tape, records=tuple(records), claims=tuple(claims))
-
-
-def unlike(tape: Tape) -> list[dict[str, float]]:
-    """Two numbers for each trust, none alike and no two trusts as far apart in both: a step that reads another's is wrong in one."""
-    names = [r.dst for r in tape.records if isinstance(r, Measure)]
-    return [{name: far + (i * turn) % 1 / 2 for i, name in enumerate(names)} for far, turn in ((0.0, 5**0.5), (1.0, 2**0.5))]
-
-
-def _fixed(w: Coefficient, known: Mapping[str, float]) -> Coefficient:
-    return w.base + sum([known[name] * factor for name, factor in w.parts]) if isinstance(w, Blend) else w
+def pairs(count: int) -> list[list[float]]:
+    """Two numbers for each of `count` trusts, none alike and no two trusts as far apart in both: a step that reads another's is wrong in
+    one. A step depends on its trust linearly, so what holds at two numbers holds for all."""
+    return [[far + (i * turn) % 1 / 2 for i in range(count)] for far, turn in ((0.0, 5**0.5), (1.0, 2**0.5))]

@@ -1,132 +1,116 @@
 """What each claim's register is made of, unrolled for the proof: sums of exact states and of evaluations, back to the start of its step.
 
-Claims whose registers are made in the same way share a `Shape` and differ in numbers only, so that the proof runs all of them at once.
+Claims that are made alike (`trace.Trace`) share a `Shape` and differ in numbers only, so that the proof runs all of them at once.
 """
 
-from collections import defaultdict
 from typing import Any
 
-from .tape import Affine, Arrive, Claim, Eval, Record, Tape, TapeError, reads
+import numpy as np
 
-# The entries of a shape, in the order in which they are made; numbers are places of earlier entries:
-# ("start",) the exact state from which the step starts; ("known",) an evaluation of the exact state at its level, made before;
-# ("stored",) the same as it is stored, from two weights (of the state, of the evaluation) and a bias;
-# ("eval", of) an evaluation of that entry; ("sum", *of) a sum of these with a weight each, and a bias.
-Shape = tuple[tuple[Any, ...], ...]
-Alike = tuple[Shape, str, str, int, bool, bool]
-Unrolled = tuple[Claim, list[float], list[float]]  # claim, weights and biases, levels of the evaluations; in the order of the shape
+from .tape import Claim, Eval, Noise, TapeError
+from .trace import BITS, KIND, Trace
 
 
-def unrolled(tape: Tape) -> dict[Alike, list[Unrolled]]:
-    """The claims by (shape, form, rule, number of nodes, whether noise is added, whether to σ = 0), which the proof treats alike.
+class Shape:
+    """How a register is made, in `entries`; numbers are places of earlier entries, places of evaluations, and columns of coefficients.
 
-    TapeError, one sentence, where a state is evaluated or arrives at another sigma than its claim leads to, or a step reads what was
-    written before it and is no evaluation.
+    ("start",) the exact state from which the step starts; ("exact", e) the exact state that evaluation e was made at, and ("known", e)
+    that evaluation, made before the step; ("eval", of, e) evaluation e, of that entry; ("sum", column, *of) a sum of these, whose
+    coefficients, and a bias, begin at that column. A stored evaluation is a sum of it and of the exact state it was made at.
     """
-    sources, stored, roots, starts = _sources(tape)
-    groups: dict[Alike, list[Unrolled]] = defaultdict(list)
-    for claim, root in zip(tape.claims, roots, strict=True):
-        if root is None:
-            raise TapeError(f"{tape.solver}: nothing writes {claim.register}, the end of the step to {claim.sigma_to:g}")
-        shape, weights, levels = _unroll(tape, sources, stored, claim, root, starts[claim.first])
-        key = shape, claim.form, claim.rule, len(claim.nodes), claim.eta > 0, claim.sigma_to == 0
-        groups[key].append((claim, weights, levels))
-    return groups
 
+    def __init__(self, trace: Trace, claim: Claim, root: int, start: int):
+        self.trace, self.claim, self.start = trace, claim, start
+        self.entries: list[tuple[Any, ...]] = []
+        self.evaluations: list[int] = []  # their places from the claim's first on
+        self.sums: list[int] = []  # places and numbers within them of the coefficients' columns
+        self.numbers: list[int] = []
+        self.direct: list[tuple[int, int]] = []  # (place, evaluation) of what sums into the claim's register read
+        self._made: dict[Any, int] = {}
+        self._entry(root >> BITS)
+        self.noises: dict[int, list[list[int]]] = {}  # places of noise that the register holds, and by which columns it has come there
+        self._noises(root, [])
 
-def _sources(tape: Tape):
-    """For each record the places of those that wrote what it reads (-1: the state at the start); {place: stored evaluation}, see
-    `_stored`; for each claim the place of the record that it ends with; and {first record of a claim: that which wrote x before}."""
-    ends: dict[int, list[int]] = defaultdict(list)
-    for i, claim in enumerate(tape.claims):
-        ends[claim.last].append(i)
-    states, firsts = {c.register for c in tape.claims}, {c.first for c in tape.claims}
-    writer, starts = {"x": -1}, {}
-    at = {"x": tape.claims[0].sigma_from} if tape.claims else {}  # the sigma that each state has come to
-    sources: list[tuple[int, ...]] = []
-    stored: dict[int, tuple[int, float, float, float]] = {}
-    roots: list[int | None] = [None] * len(tape.claims)
-    for place in range(len(tape.records) + 1):
-        for i in ends.get(place, ()):
-            at[tape.claims[i].register] = tape.claims[i].sigma_to
-            roots[i] = writer.get(tape.claims[i].register)
-        if place == len(tape.records):
-            break
-        if place in firsts:
-            starts[place] = writer["x"]
-        record = tape.records[place]
-        if isinstance(record, Affine):
-            at.pop(record.dst, None)  # it has left; its claim says where it comes to
-            read = tuple(writer[name] for name, _ in record.terms)
-            if record.dst not in states:
-                _stored(sources, stored, place, record, read)
-            writer[record.dst] = place
-        elif isinstance(record, Eval):
-            if at.get(record.src) != record.sigma:
-                raise TapeError(f"{tape.solver}: register {record.src} is evaluated at {record.sigma:g}, but holds {at.get(record.src)}")
-            read = (writer[record.src],)
-            stored[place] = place, 0.0, 1.0, 0.0
-            writer[record.dst] = place
-        else:
-            read = ()
-            if isinstance(record, Arrive) and at.get(record.x) != tape.sigmas[record.step]:
-                raise TapeError(f"{tape.solver}: {record.x} arrives at step {record.step}, but holds {at.get(record.x)}")
-        sources.append(read)
-    return sources, stored, roots, starts
+    def _add(self, key: Any, *entry: Any) -> int:
+        self._made[key] = len(self.entries)
+        self.entries.append(entry)
+        return len(self.entries) - 1
 
+    def _evaluation(self, place: int) -> int:
+        relative = place - 1 - self.claim.first
+        if relative not in self.evaluations:
+            self.evaluations.append(relative)
+        return self.evaluations.index(relative)
 
-def _stored(sources, stored, place: int, record: Affine, read: tuple[int, ...]) -> None:
-    """Note (the evaluation's place, weight of the state it was made at, of the evaluation, bias) of a sum of no more than these."""
-    made = next((stored[p][0] for p in read if p in stored), None)
-    if made is None:
-        return
-    of_x, of_x0, bias = 0.0, 0.0, float(record.bias)  # type: ignore[arg-type]
-    for p, (_, w) in zip(read, record.terms, strict=True):
-        if p == sources[made][0]:
-            of_x += w  # type: ignore[operator]
-        elif p in stored and stored[p][0] == made:
-            _, x, x0, b = stored[p]
-            of_x, of_x0, bias = of_x + w * x, of_x0 + w * x0, bias + w * b  # type: ignore[operator]
-        else:
+    def _entry(self, place: int) -> int:
+        if place in self._made:
+            return self._made[place]
+        trace, inside = self.trace, place > self.claim.first
+        record: Any = trace.records[place - 1] if place else None
+        if not inside and place == self.start >> BITS:
+            return self._add(place, "start")
+        if isinstance(record, Eval):
+            e = self._evaluation(place)
+            return self._add(place, "eval", self._entry(trace.sources[place][0] >> BITS), e) if inside else self._add(place, "known", e)
+        if inside and isinstance(record, Noise):
+            return self._entry(trace.sources[place][0] >> BITS)
+        if not inside and place not in trace.asked:
+            name = record.dst if place else "x"
+            raise TapeError(f"{trace.tape.solver}: the step to {self.claim.sigma_to:g} reads {name}, which was written before it")
+        of = [self._entry(w >> BITS) if inside or w & KIND else self._exact(place) for w in trace.sources[place]]
+        column, relative = len(self.sums), place - 1 - self.claim.first
+        if inside and record.dst == self.claim.register:
+            self.direct += [(relative, self.entries[e][-1]) for e in of if self.entries[e][0] in ("known", "eval")]
+            self.direct += [(relative, self._evaluation(trace.asked[w >> BITS])) for w in trace.sources[place] if w & KIND > 1]
+        self.sums += [relative] * (len(of) + 1)
+        self.numbers += range(len(of) + 1)
+        return self._add(place, "sum", column, *of)
+
+    def _exact(self, place: int) -> int:
+        """The state that the stored evaluation of this place belongs to."""
+        asked = self.trace.asked[place]
+        return self._made[key] if (key := ("exact", asked)) in self._made else self._add(key, "exact", self._evaluation(asked))
+
+    def _noises(self, code: int, columns: list[int]) -> None:
+        place, before = code >> BITS, self.trace.sources[code >> BITS]
+        if code & KIND or place <= self.claim.first:
             return
-    stored[place] = made, of_x, of_x0, bias
-
-
-def _unroll(tape: Tape, sources, stored, claim: Claim, root: int, start: int) -> tuple[Shape, list[float], list[float]]:
-    """(shape, weights, levels) of what the record at `root` writes."""
-    records: Any = tape.records
-    shape: list[tuple[Any, ...]] = []
-    weights: list[float] = []
-    levels: list[float] = []
-    entries: dict[int, int] = {}
-
-    def entry(place: int) -> int:
-        if place in entries:
-            return entries[place]
-        record: Any = records[place]
-        if place < claim.first and place == start:
-            made: tuple[Any, ...] = ("start",)
-        elif place < claim.first:
-            if place not in stored:
-                raise TapeError(f"{tape.solver}: the step to {claim.sigma_to:g} reads {_name(record)}, which was written before it")
-            at, *numbers = stored[place]
-            levels.append(records[at].sigma)
-            made = ("known",) if at == place else ("stored",)
-            weights.extend(numbers if at != place else ())
-        elif isinstance(record, Eval):
-            made = ("eval", entry(sources[place][0]))
-            levels.append(record.sigma)
+        if isinstance(self.trace.records[place - 1], Noise):
+            self.noises.setdefault(place - 1 - self.claim.first, []).append(columns)
+            self._noises(before[0], columns)
         else:
-            made = ("sum", *[entry(p) for p in sources[place]])
-            weights.extend([w for _, w in record.terms])
-            weights.append(record.bias)
-        shape.append(made)
-        entries[place] = len(shape) - 1
-        return len(shape) - 1
-
-    entry(root)
-    return tuple(shape), weights, levels
+            first = self.entries[self._made[place]][1]
+            for j, w in enumerate(before):
+                self._noises(w, [*columns, first + j])
 
 
-def _name(record: Record) -> str:
-    return getattr(record, "dst", "") or next(iter(reads(record)))
+class Alike:
+    """Claims of one shape: `claims` (n,), and for each the columns of its coefficients (n, columns) and its evaluations' levels (n, e)."""
+
+    def __init__(self, trace: Trace, claims: list[int], relative: tuple[int, int], offsets: np.ndarray, at_level: np.ndarray):
+        first: Claim = trace.tape.claims[claims[0]]
+        root, start = ((first.last + 1) << BITS) - relative[0], ((first.first + 1) << BITS) - relative[1]
+        self.shape, self.claims = Shape(trace, first, root, start), np.array(claims)
+        self.starts = [trace.firsts[i] for i in claims]
+        self.firsts = np.array(self.starts)[:, None]
+        self.columns = offsets[self.firsts + 1 + np.array(self.shape.sums, dtype=int)] + np.array(self.shape.numbers, dtype=int)
+        self.levels = at_level[self.firsts + 1 + np.array(self.shape.evaluations, dtype=int)]
+
+
+def unrolled(trace: Trace) -> dict[Any, list[Alike]]:
+    """The claims that the proof may treat together: of one form, with noise or without, those to σ = 0 apart in forms whose integrals are
+    others there; those of the official code's faulty corrector by themselves.
+
+    TapeError, one sentence, where a step reads what was written before it and is no evaluation.
+    """
+    out: dict[Any, list[Alike]] = {}
+    offsets, at_level = np.array(trace.offsets), np.array(trace.at_level)
+    for key, claims in trace.alike.items():
+        parts: dict[Any, list[int]] = {}
+        for i in claims:
+            form = trace.forms[i]
+            faulty = len(trace.nodes[i]) if trace.rules[i] == "vary_official" else 0
+            parts.setdefault((form, trace.etas[i] > 0, form != "x0" and trace.ends[i] == 0, faulty), []).append(i)
+        for kind, some in parts.items():
+            out.setdefault(kind, []).append(Alike(trace, some, key[:2], offsets, at_level))
+    return out

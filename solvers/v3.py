@@ -132,10 +132,11 @@ def _integrate(curves, lam_s: float, lam_t: float, share: float, density: bool) 
     return [np.broadcast_to(keep, end_s[0].shape), end_s[0], end_b, drift, *moments]
 
 
-def value(statistics: Statistics, path: Path, s: float) -> tuple[Values, float]:
-    """(factor of x, factor of x0) that give f at s."""
-    l = _plain(np.concatenate([curves[0].value(np.array([path.half_logsnr(s)]))[0] for curves in statistics.blocks]))  # noqa: E741
-    return (1 - l) / path.alpha(s), -1.0
+def values(statistics: Statistics, path: Path, sigmas: Sequence[float]) -> list[Values]:
+    """The factors of x that, with -1 for x0, give f at the sigmas, whose λ are finite."""
+    lams = np.array([path.half_logsnr(s) for s in sigmas])
+    l = np.concatenate([curves[0].value(lams) for curves in statistics.blocks], axis=1)  # noqa: E741
+    return [_plain((1 - row) / path.alpha(s)) for row, s in zip(l, sigmas, strict=True)]
 
 
 def state_weight(ways: Ways, path: Path, s: float, t: float) -> Values:

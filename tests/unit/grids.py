@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from dpm_solver_ext.solvers import schedule
@@ -12,6 +14,7 @@ from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.path import PATHS, VE, Path
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.statistics import Statistics
+from dpm_solver_ext.solvers.tape import Affine, Blend, Coefficient, Measure, Tape
 from dpm_solver_ext.tests import models
 
 SD = schedule.sd_time_map()
@@ -113,3 +116,27 @@ def problem(name: str, path_name: str, batch: int = 64) -> tuple[object, np.ndar
 def errors(ends: np.ndarray, right: np.ndarray) -> float:
     """Median over states of the rms error."""
     return float(np.median(np.sqrt(np.mean((ends - right) ** 2, axis=1))))
+
+
+def at(tape: Tape, trust: float | Mapping[str, float]) -> Tape:
+    """The tape with every trust, or each by its register, set to a number: a plan without measuring. A step is trusted by the last
+    `Measure` among its records."""
+    known = trust if isinstance(trust, Mapping) else {r.dst: trust for r in tape.records if isinstance(r, Measure)}
+    place, records, latest = [0], [], [""]
+    for r in tape.records:
+        if isinstance(r, Affine):
+            r = replace(r, terms=tuple([(name, _fixed(w, known)) for name, w in r.terms]))
+        records += [r] * (not isinstance(r, Measure))
+        place.append(len(records))
+        latest.append(r.dst if isinstance(r, Measure) else latest[-1])
+    claims = []
+    for c in tape.claims:
+        trusted = known.get(latest[c.last], math.nan) if c.trusted else 1.0  # by none: nothing holds
+        claims.append(
+            replace(c, first=place[c.first], last=place[c.last], fades=(*c.fades[:1], *(trusted * f for f in c.fades[1:])), trusted=False)
+        )
+    return replace(tape, records=tuple(records), claims=tuple(claims))
+
+
+def _fixed(w: Coefficient, known: Mapping[str, float]) -> Coefficient:
+    return w.base + sum([known[name] * factor for name, factor in w.parts]) if isinstance(w, Blend) else w

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from dpm_solver_ext.solvers import multistep, proof, step
+from dpm_solver_ext.solvers import proof, stencils, step
 from dpm_solver_ext.solvers.choices import CHOICES, PRESETS
 from dpm_solver_ext.solvers.execute import execute
 from dpm_solver_ext.solvers.lower import cheaper
@@ -21,8 +21,8 @@ from dpm_solver_ext.solvers.multistep import V3_TYPES
 from dpm_solver_ext.solvers.path import FLOW, PATHS, VE, VP
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.tape import Affine, Arrive, Claim, Eval, Mark, Noise, Tape, TapeError, reads
-from dpm_solver_ext.solvers.trust import at
-from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES
+from dpm_solver_ext.solvers.weights import Grid
+from dpm_solver_ext.tests.unit.grids import SINGLESTEP, TAPES, at
 from torch.utils._python_dispatch import TorchDispatchMode
 
 GRIDS = {
@@ -289,11 +289,14 @@ def test_what_no_claim_covers_is_caught():
         assert caught(short) and not caught(replace(short, sigmas=tape.sigmas[:-1]))  # a run that stops early, and an honest one
 
 
-USED = {
-    "dpmsolver++": ("node_weights", "state_weight"),
-    "dpmsolver": ("value", "node_weights", "state_weight"),
-    "dpmsolver-v": ("value", "damping", "node_weights", "state_weight"),
-}
+# What a multistep run's numbers are made by: all regular steps at once (`Grid`), steps with an infinite end and the extra start one by one.
+USED = [(Grid, "node_weights"), (Grid, "state_weights"), (Grid, "moments"), (stencils, "node_weights"), (stencils, "state_weight")]
+FORMULAS = [(a, home, name) for a in SINGLESTEP for home, name in USED] + [
+    ("dpmsolver", stencils, "value"),
+    ("dpmsolver-v", stencils, "value"),
+    ("dpmsolver-v", Grid, "damping"),
+    ("dpmsolver-v", step, "damping"),
+]
 
 
 def test_a_mix_of_predictions_is_caught():
@@ -344,18 +347,20 @@ def test_claims_beyond_the_options_are_caught():
         assert caught(replace(tape, options=tuple((k, rate if k == "eta" else v) for k, v in tape.options)))
 
 
-@pytest.mark.parametrize("algorithm, name", [(a, n) for a, names in USED.items() for n in names])
-def test_a_wrong_formula_is_caught(monkeypatch, name, algorithm):
+@pytest.mark.parametrize("algorithm, home, name", FORMULAS, ids=lambda v: getattr(v, "__name__", v))
+def test_a_wrong_formula_is_caught(monkeypatch, algorithm, home, name):
     """The proof shares no formula with the planner: one that is wrong by a millionth everywhere is caught, form "v" included."""
-    right = getattr(step, name)
+    right = getattr(home, name)
 
     def wrong(*args):
-        found = right(*args)
+        found = right.func(*args) if name == "damping" and home is Grid else right(*args)
         return type(found)(v * (1 + 1e-6) for v in found) if isinstance(found, (list, tuple)) else found * (1 + 1e-6)
 
-    monkeypatch.setattr(step if name == "damping" else multistep, name, wrong)
+    options = {"algorithm": algorithm, "order": 3, "corrector": "unipc", "start": "extra"} if home is not Grid else {"algorithm": algorithm}
+    plan(VE, GRIDS["ve"], **options)
+    monkeypatch.setattr(home, name, property(wrong) if name == "damping" and home is Grid else wrong)
     with pytest.raises(TapeError):
-        plan(VE, GRIDS["ve"], algorithm=algorithm, order=2)
+        plan(VE, GRIDS["ve"], **options)
 
 
 def test_history_weights_are_bounded():

@@ -13,8 +13,9 @@ from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.schedule import auto, karras, sd_time_map
 from dpm_solver_ext.solvers.tape import Affine, Blend, Measure, TapeError
-from dpm_solver_ext.solvers.trust import at, unlike
+from dpm_solver_ext.solvers.trust import pairs
 from dpm_solver_ext.tests import models
+from dpm_solver_ext.tests.unit.grids import at
 
 AUTO = PRESETS["auto"]
 PLANNED = {**AUTO, "slopes": "planned"}
@@ -175,7 +176,8 @@ def test_another_trust_in_disguise_is_caught():
     """A step that reads another slope's trust, its base shifted so that both agree in the first of the proof's runs."""
     path, sigmas, options = KINDS["auto"]
     tape = plan(path, sigmas, **options)
-    known = unlike(tape)[0]
+    names = [r.dst for r in tape.records if isinstance(r, Measure)]
+    known = dict(zip(names, pairs(len(names))[0], strict=True))
     own, other = list(known)[3], list(known)[2]
 
     def disguised(w):
