@@ -35,7 +35,7 @@ def _read(records: list[Record]) -> list[Record]:
         if isinstance(r, Affine) and r.dst not in live:
             continue
         out.append(r)
-        live = (live - (set() if isinstance(r, Noise) else writes(r))) | reads(r)
+        live = (live - writes(r)) | reads(r)
     return out[::-1]
 
 

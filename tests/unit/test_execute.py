@@ -373,7 +373,8 @@ class Ledger(TorchDispatchMode):
 
 
 def ledger(path, n, watched=True, items=SHAPE[0], **options) -> Ledger:
-    x = start(path, torch.float32)[:items]
+    """Of a run on the meta device, where a state of 1 MB costs nothing and is summed as on a GPU."""
+    x = torch.empty((items, 16, 128, 128), device="meta")
     book = Ledger(x.numel() * x.element_size())
 
     def denoise(y, s):
@@ -384,7 +385,7 @@ def ledger(path, n, watched=True, items=SHAPE[0], **options) -> Ledger:
 
     def noise(a, b):
         book.off = True
-        n = unit(x)(a, b)[:items]
+        n = torch.empty_like(x)
         book.off = False
         return n
 
@@ -434,7 +435,7 @@ def test_two_m_costs_two_kernels_and_six_passes(name):
         kernels[n] = (len(book.names), sum(book.passes))
     assert kernels[40][0] - kernels[20][0] == 2 * 20, "2 kernels a step"
     assert kernels[40][1] - kernels[20][1] == 6 * 20, "6 passes a step"
-    assert kernels[20][0] <= 2 * 20 + 1 and kernels[20][1] <= 6 * 20 + 1, "a number once a run besides"
+    assert kernels[20][0] <= 2 * 20 + 1 and kernels[20][1] <= 6 * 20 + 2, "a number once a run besides"
 
 
 # Tensor passes a step where nobody waits for arrivals; in brackets what reading all once and writing all once would take.
@@ -457,8 +458,7 @@ def test_passes_of_a_step(name):
     """What benchmarks/cost.py measures in ComfyUI: a correction and the step after it are one sum, a stored evaluation costs one kernel.
     Somebody who waits for arrivals gets the corrected states, and pays for them."""
     cost = {w: [sum(ledger(VE, n, w, items=1, **TAPES[name]).passes) for n in (24, 48)] for w in (False, True)}
-    numbers = 24 * (40 if "slopes" in TAPES[name] else 1) / math.prod(SHAPE[1:])  # trusts, and the 1 of `sums.unit`, beside a small state
-    assert -1e-9 < cost[False][1] - cost[False][0] - 24 * PASSES[name] < numbers + 1e-9
+    assert (cost[False][1] - cost[False][0]) / 24 == pytest.approx(PASSES[name], abs=1e-3), "beside numbers of an item"
     dearer = "corrector" in TAPES[name] or name in ("dpmpp_3m", "dpm_fast")
     assert (cost[True][1] > cost[False][1]) == dearer, "the corrected states are made, and all evaluations stored"
 
@@ -495,7 +495,7 @@ def test_cost_of_an_affine_record():
     for weights in ((0.4, 0.6), (0.5, 0.7, -0.2), (0.5, 0.7, -0.2, 0.0), (0.4, 0.4), (0.4, 0.4, 0.4), (0.4, 1.0, 0.4), (5.0, -4.0)):
         evals = tuple(Eval(f"d{i}", "x", float(10 - i)) for i in range(1, len(weights)))
         record = Affine("x", tuple((f"d{i}" if i else "x", w) for i, w in enumerate(weights)))
-        arrays = [torch.ones(1000) for _ in weights]
+        arrays = [torch.ones(2**18) for _ in weights]
         answers = iter(arrays[1:])
         with Ledger(arrays[0].numel() * arrays[0].element_size()) as book:
             execute(Tape("sum", "ve", (10.0, 1.0), (*evals, record), ()), lambda x, s, a=answers: next(a), arrays[0])

@@ -93,6 +93,49 @@ def test_a_store_is_left_out_where_its_parts_are_there():
     assert "v" in [r.dst for r in without_stores(bias) if isinstance(r, Affine)]
 
 
+def test_a_store_of_a_store_stays_with_it():
+    """w is made of v, and a part of v is overwritten in between: both stay, and nothing reads a register that is not there."""
+    records = [
+        Eval("d", "x", 4.0), Affine("v", (("d", 1.0), ("x", -1.0))), Affine("x", (("x", 0.5), ("v", 0.5))), Eval("e", "x", 2.0),
+        Affine("w", (("v", 1.0), ("e", 1.0))), Affine("x", (("x", 1.0), ("w", -0.5))),
+    ]  # fmt: skip
+    tape = Tape("by hand", "ve", (4.0, 1.0), tuple(without_stores(records)), ())
+    x, d = X0, model(X0, 4.0)
+    e = model(0.5 * d, 2.0)
+    end = execute(tape, model, x, arrive=lambda *_: None)
+    assert np.allclose(end, 0.5 * d - 0.5 * (d - x + e), rtol=1e-13, atol=1e-13) and "v" in [getattr(r, "dst", "") for r in tape.records]
+
+
+@pytest.mark.parametrize("overwritten", ["c", "d"])
+def test_changes_that_are_overwritten_tell_nothing(overwritten):
+    """A blend of two trusts, by hand, in NumPy and torch: the older evaluation is told by change and newer one while both lie there."""
+    lie = Affine(overwritten, (("d", 0.25), ("e", 0.5)))
+    blend = Blend(0.5, (("t", 0.25), ("u", -0.125)))
+    records = (
+        Eval("d", "x", 4.0), Affine("y", (("x", 0.5), ("d", 0.5))), Eval("e", "y", 2.0),
+        Measure("t", "c", (("d", 1.0), ("e", -0.5)), "e", -3.0, 10.0, 3.0, 0.5, 0.3),
+        Measure("u", "b", (("d", 1.0), ("x", -0.5)), "d", 1.8, 1.0, 0.0, 3.0, 2.0), lie,
+        Affine("x", (("x", 0.5), ("d", 1.0), ("e", blend), ("c", Blend(0.0, (("u", 1.0),))))),
+    )  # fmt: skip
+    tape = Tape("by hand", "ve", (4.0, 1.0), records, ())
+
+    def along(a, b):
+        return ((a * b).sum(1) / (b * b).sum(1))[:, None]
+
+    d = model(X0, 4.0)
+    e = model(0.5 * X0 + 0.5 * d, 2.0)
+    c, lied = d - 0.5 * e, 0.25 * d + 0.5 * e
+    tau, pi = 10 * along(c, e) - 3, along(d - 0.5 * X0, d) + 1.8
+    t = np.clip(1 + 3 * np.minimum(tau, 0), 0, 1) + np.minimum(0.5 * np.maximum(tau - 1, 0), 0.3)
+    u = 1 + np.clip(3 * (pi - 1), 0, 2)
+    want = 0.5 * X0 + (lied if overwritten == "d" else d) + (0.5 + 0.25 * t - 0.125 * u) * e + u * (lied if overwritten == "c" else c)
+    assert np.ptp(t) > 0.1 and np.ptp(u) > 0.1, "the trusts differ"
+    for arrive in (None, lambda *_: None):
+        assert np.allclose(execute(tape, model, X0, arrive=arrive), want, rtol=1e-13, atol=1e-13)
+        end = execute(tape, lambda y, s: torch.from_numpy(model(y.numpy(), s)), torch.from_numpy(X0), arrive=arrive)
+        assert np.allclose(end.numpy(), want, rtol=1e-13, atol=1e-13)
+
+
 def test_dearer_is_not_taken():
     """A store that many sums read is cheaper than its parts in each of them."""
     parts = [Affine("v", tuple((f"d{i}", 1.0 + i) for i in range(4)))]

@@ -336,7 +336,7 @@ def book_of(kind, n, **options):
 
 VIEWS = {"view", "select", "expand", "unsqueeze", "view_as_real", "view_as_complex"}  # of no cost on a device
 # Kernels a step, without and with b. Rings: 2 transforms, and for each coefficient one that spreads it over the frequencies.
-KERNELS = {"scalar": (3, 4), "channel": (5, 6), "element": (5, 6), "radial": (11, 16)}
+KERNELS = {"scalar": (4, 5), "channel": (5, 6), "element": (5, 6), "radial": (11, 16)}
 
 
 @pytest.mark.parametrize("bias", [False, True])
