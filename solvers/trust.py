@@ -46,6 +46,8 @@ def blended(trust: str, base: Sequence[float], full: Sequence[float]) -> list[Co
 
 def plus(a: Coefficient, b: Coefficient) -> Coefficient:
     """a + b; a trust whose factor comes to 0 is left out."""
+    if type(a) is float and type(b) is float:  # most are numbers
+        return a + b
     (base, parts), (more, others) = _split(a), _split(b)
     found = dict(parts)
     for name, factor in others:
@@ -56,12 +58,16 @@ def plus(a: Coefficient, b: Coefficient) -> Coefficient:
 
 def times(a: Coefficient, by: float) -> Coefficient:
     """a multiplied by a number."""
+    if type(a) is float:
+        return by * a
     base, parts = _split(a)
-    return Blend(by * base, tuple((name, by * factor) for name, factor in parts)) if parts else by * base
+    return Blend(by * base, tuple([(name, by * factor) for name, factor in parts])) if parts else by * base
 
 
 def size(a: Coefficient) -> float:
     """The largest of a coefficient's numbers, without sign."""
+    if type(a) is float:
+        return abs(a)
     base, parts = _split(a)
     return max([abs(base), *[abs(factor) for _, factor in parts]])
 
