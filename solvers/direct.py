@@ -52,6 +52,8 @@ def without_stores(records: Sequence[Record]) -> Sequence[Record]:
     for r in records:
         if not is_plain(r):  # somebody else than a plain sum looks at these
             hidden -= reads(r) | writes(r)
+    if not hidden:
+        return records
     kept: set[Version] = set()
     while True:
         out, lost = _told(records, hidden, kept)

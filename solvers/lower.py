@@ -56,7 +56,11 @@ def _at_once(records: Iterable[Record]) -> list[Record]:
 
 def _by_changes(records: Iterable[Record]) -> list[Record]:
     """Sums with weights of each item: the older evaluation of a `Measure`, change = w new + v old, is (change - w new)/v."""
+    records = list(records)
+    if not any(isinstance(r, Measure) for r in records):
+        return records
     through: dict[str, tuple[tuple[str, float], ...]] = {}  # a register as a sum of others, all unchanged since
+    leaning: dict[str, set[str]] = {}  # those whose sums hold a register
     out: list[Record] = []
     for r in records:
         if isinstance(r, Affine) and is_plain(r) and any(isinstance(w, Blend) for _, w in r.terms):
@@ -66,12 +70,15 @@ def _by_changes(records: Iterable[Record]) -> list[Record]:
             told = replace(r, terms=added(terms))
             r = min(r, told, key=lambda one: passes([one]))
         out.append(r)
-        gone = writes(r)
-        through = {name: parts for name, parts in through.items() if not gone & {name, *(part for part, _ in parts)}}
+        for written in writes(r):
+            for name in (written, *leaning.pop(written, ())):
+                through.pop(name, None)
         if isinstance(r, Measure) and len(r.terms) == 2:
             (new, w), (old, v) = r.terms
             if abs(w) < 10 * abs(v):  # rounding stays small
                 through[old] = (r.change, 1 / v), (new, -w / v)
+                for name in (r.change, new):
+                    leaning.setdefault(name, set()).add(old)
     return out
 
 

@@ -24,6 +24,8 @@ class Plan(Stencils):
         self.trusts: dict[int, str] = {}  # i -> the register that says how far the slope between evaluations i-1 and i is trusted
         self.own_prefix = "d" if self.own == "x0" else "v"  # of the registers that the method's own form is stored in
         self.damping = self.grid.damping.tolist() if self.own == "v" else [1.0] * len(sigmas)
+        if self.measured and self.steps > 0:  # the weights of predictions at trust 0: those of order 1
+            self.untrusted = [of_one * damping for of_one, damping in zip(self.raw[:, 0].tolist(), self.damping, strict=False)]
         for i in range(self.steps):
             self._step(i)
 
@@ -64,7 +66,7 @@ class Plan(Stencils):
         weights: Sequence[Coefficient] = self.weights[i]
         trusted = i in self.trusts and count > 1 and prefix == self.own_prefix
         if trusted:
-            weights = blended(self.trusts[i], self._untrusted(i), weights)
+            weights = blended(self.trusts[i], (self.untrusted[i], *[0.0] * (count - 1)), weights)
         stored = [f"{prefix}{j}" for j in range(i, i - count, -1)]
         records.append(Affine("x", terms_of("x", self.keeps[i], stored, weights), coefficient(self.biases[i])))
         if eta and self.sigma[i + 1] > 0:
@@ -74,11 +76,6 @@ class Plan(Stencils):
         if not self.corrects[i + 1]:
             records.append(Arrive(i + 1, "x"))
         self.first = first
-
-    def _untrusted(self, i: int) -> list[float]:
-        """The weights of a prediction at trust 0: those of order 1."""
-        raw: Any = self.raw
-        return [float(raw[i, 0]) * self.damping[i], *[0.0] * (self.counts[i] - 1)]
 
     def _measure(self, i: int) -> None:
         """How far the slope between the last two evaluations is trusted, where both are stored in the method's own form."""
@@ -117,8 +114,7 @@ class Plan(Stencils):
         prefix = "d" if form == "x0" else "v"
         names = [f"{prefix}{i - 1}", f"{prefix}{i}", *[f"{prefix}{j}" for j in range(i - 2, i - len(nodes), -1)]]
         if before.trusted:  # the prediction leant on its slope as far as it trusted it, and so much is taken back
-            whole, *_ = self._untrusted(i - 1)
-            changes = blended(self.trusts[i - 1], [new[0] - whole, *new[1:]], changes)  # type: ignore[index]
+            changes = blended(self.trusts[i - 1], [new[0] - self.untrusted[i - 1], *new[1:]], changes)  # type: ignore[index]
         self.records.append(Affine("x", terms_of("x", 1.0, names, changes), coefficient(bias)))
         self.claims.append(Claim(self.first, len(self.records), s, t, form, rule, nodes, tuple(factors), "x", before.eta))
 

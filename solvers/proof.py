@@ -50,7 +50,7 @@ def check(tape: Tape) -> Tape:
     check_trusts(trace, book)
     coefficients, trusts = _coefficients(trace)
     groups = unrolled(trace)
-    check_nodes(trace, book.nodes, book.counts, chain.from_iterable(groups.values()))
+    check_nodes(trace, chain.from_iterable(groups.values()))
     check_noises(trace, book, groups)
     if tape.statistics is not None and tape.statistics.parity:
         return tape

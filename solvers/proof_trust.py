@@ -19,17 +19,19 @@ def with_trusts(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     trusts = np.array(pairs(len(trace.measures)))
     measured = {record.dst: (j, place) for j, (place, record, _) in enumerate(trace.measures)}
     coefficients = trace.coefficients
-    parts = [(p, *part) for p, w in enumerate(coefficients) if type(w) is Blend for part in w.parts]
-    readers = trace.places_of([p for p, _, _ in parts])
-    for reader, (_, name, _) in zip(readers, parts, strict=True):
-        if name not in measured or measured[name][1] > reader:
-            raise TapeError(f"{trace.tape.solver}: record {reader} reads {name}, which nothing has written")
-    found = np.array([[w.base if type(w) is Blend else w for w in coefficients]] * 2, dtype=float)
+    parts = [(p, name, factor) for p, w in enumerate(coefficients) if type(w) is Blend for name, factor in w.parts]
+    found = np.array([w.base if type(w) is Blend else w for w in coefficients], dtype=float)
+    found = np.stack([found, found])
     if parts:
         places, names, factors = zip(*parts, strict=True)
-        which = [measured[name][0] for name in names]
-        for some, own in zip(found, trusts, strict=True):
-            np.add.at(some, list(places), np.array(factors) * own[which])
+        readers = trace.places_of(places)
+        came = np.array([measured.get(name, (0, len(trace.records)))[1] for name in names])
+        if (late := came > readers).any():
+            k = int(np.argmax(late))
+            raise TapeError(f"{trace.tape.solver}: record {readers[k]} reads {names[k]}, which nothing has written")
+        added = np.array(factors) * trusts[:, [measured[name][0] for name in names]]
+        for some, own in zip(found, added, strict=True):
+            np.add.at(some, list(places), own)
     return found, trusts
 
 
@@ -52,19 +54,20 @@ def check_trusts(trace: Trace, book: Book) -> None:
     tape, form = trace.tape, FORM[str(dict(trace.tape.options)["algorithm"])]
     made: set[str] = set()  # by measures
     levels: list[tuple[int, int]] = []  # of the newer and of the older evaluation
-    for place, r, codes in trace.measures:
-        names = [name for name, _ in r.terms]
-        for name, code in zip((*names, r.before), codes, strict=False):
-            if code < 0 and name not in made:
-                raise TapeError(f"{tape.solver}: record {place} reads {name}, which nothing has written")
-        stored = len(names) == 2 and all(w > 0 and w & KIND and (form == "x0" or w & KIND > 1) for w in codes[:2])
-        if not stored or {r.dst, r.change} & made or r.dst == r.change or codes[-2:] != [-1, -1]:
+    least, at_level, asked, last = 1 if form == "x0" else 2, trace.at_level, trace.asked, ""
+    for place, r, (*read, before, dst, change) in trace.measures:
+        if min(read, default=0) < 0 or (before < 0 and r.before not in made):
+            names = [name for (name, _), code in zip(r.terms, read, strict=True) if code < 0] or [r.before]
+            raise TapeError(f"{tape.solver}: record {place} reads {names[0]}, which nothing has written")
+        again = dst >= 0 or change >= 0 or r.dst in made or r.change in made or r.dst == r.change
+        if again or len(read) != 2 or min([w & KIND for w in read]) < least:
             raise TapeError(f"{tape.solver}: record {place} measures {r.dst} again, or something else than two stored evaluations")
-        newer, older = (trace.at_level[trace.asked[w >> BITS]] for w in codes[:2])
-        before = trace.measures[len(levels) - 1][1].change if levels else names[1]
-        if newer == older or r.before != before or (levels and older != levels[-1][0]):
+        newer, older = at_level[asked[read[0] >> BITS]], at_level[asked[read[1] >> BITS]]
+        if newer == older or r.before != (last or r.terms[1][0]) or (levels and older != levels[-1][0]):
             raise _wrong(trace, place, newer, older)
-        made |= {r.dst, r.change}
+        last = r.change
+        made.add(r.dst)
+        made.add(last)
         levels.append((newer, older))
     alpha, sigma, lam = book.levels[:, np.array(levels)]  # (measures, 2)
     damped = (alpha**2 / (alpha**2 + sigma**2) + FLOOR**2) ** (POWER / 2) if form == "v" else np.ones_like(alpha)

@@ -185,10 +185,13 @@ def terms_of(
     """The terms of an Affine; a weight that is 0 but for rounding is left out: it would cost a kernel and a live register."""
     names, factors = (state, *values), (state_factor, *weights)
     sizes = [abs(w) if type(w) is float else _size(w) for w in factors]
-    least = 1e-13 * max(sizes)
-    if min(sizes) > least and {*map(type, factors)} <= {float, Blend}:
+    least, kinds = 1e-13 * max(sizes), {*map(type, factors)}
+    if min(sizes) > least and (kinds == _NUMBER or kinds <= _PLAIN):
         return tuple(zip(names, factors, strict=True))  # type: ignore[arg-type]
     return tuple([(name, coefficient(w)) for name, w, size in zip(names, factors, sizes, strict=True) if size > least])
+
+
+_NUMBER, _PLAIN = {float}, {float, Blend}
 
 
 def _size(w) -> float:

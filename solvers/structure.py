@@ -4,8 +4,6 @@ tape's options, and name the evaluations that their steps read."""
 from collections.abc import Iterable
 from operator import attrgetter
 
-import numpy as np
-
 from .choices import FORM
 from .tape import Arrive, Tape, TapeError
 from .trace import Trace
@@ -60,23 +58,21 @@ def _check_options(tape: Tape, trace: Trace) -> None:
             raise TapeError(f"{tape.solver}: the step to {c.sigma_to:g} claims the form {c.form}")
 
 
-def check_nodes(trace: Trace, nodes: np.ndarray, counts: np.ndarray, groups: Iterable[Alike]) -> None:
-    """TapeError unless every evaluation that a sum into a state reads is a node of a claim that the sum is a part of. `nodes` (claims, …)
-    are levels, the first `counts` of each count."""
-    seen: set[int] = set()
-    rest: list[tuple[Alike, np.ndarray, np.ndarray]] = []
-    own = np.where(np.arange(nodes.shape[1]) < counts[:, None], nodes, -1)
-    for a in groups:
-        if a.shape.direct:
-            places, evaluations = zip(*a.shape.direct, strict=True)
-            seen.update([f + p for p in {*places} for f in a.starts])
-            right = (a.levels[:, evaluations, None] == own[a.claims, None]).any(2)
-            rest.append((a, np.array(places), right))
-    if not all(right.all() for _, _, right in rest):  # what one claim does not name another may
-        pairs = [(a.firsts + places, a.levels[:, [e for _, e in a.shape.direct]], right) for a, places, right in rest]
-        named = {pair for p, e, right in pairs for pair in zip(p[right].tolist(), e[right].tolist(), strict=True)}
-        read = {pair for p, e, _ in pairs for pair in zip(p.ravel().tolist(), e.ravel().tolist(), strict=True)}
-        seen -= {place for place, _ in read - named}
+def check_nodes(trace: Trace, groups: Iterable[Alike]) -> None:
+    """TapeError unless every evaluation that a sum into a state reads is a node of a claim that the sum is a part of."""
+    number, seen, some = trace.levels, set(), list(groups)
+    unnamed: set[tuple[int, int]] = set()  # (place, level)
+    for a in some:
+        places, evaluations = {place for place, _ in a.shape.direct}, {e for _, e in a.shape.direct}
+        for i, first, levels in zip(a.claims.tolist(), a.starts, a.levels.tolist(), strict=True):
+            seen.update([first + place for place in places])
+            own = {number[s] for s in trace.nodes[i]}
+            if not {levels[e] for e in evaluations} <= own:
+                unnamed |= {(first + place, levels[e]) for place, e in a.shape.direct if levels[e] not in own}
+    for a in some if unnamed else ():  # what one claim does not name another may
+        for i, first, levels in zip(a.claims.tolist(), a.starts, a.levels.tolist(), strict=True):
+            unnamed -= {(first + place, number[s]) for place, e in a.shape.direct for s in trace.nodes[i] if number[s] == levels[e]}
+    seen -= {place for place, _ in unnamed}
     for place in trace.into_states:
         if place not in seen:
             raise TapeError(f"{trace.tape.solver}: record {place} reads an evaluation that is none of its step's nodes")

@@ -2,7 +2,8 @@
 
 A kernel of torch joins two arrays, and has one free number: `lerp` (1-w, w), `add` (1, w); so a sum whose weights reach 1 is a running
 mean, and one of which a weight is 1 begins there. Any other begins with `addr`, β·a + α·(u ⊗ v), which with u = (1) is an elementwise
-kernel with two free numbers. Weights of each item come by `addcmul`.
+kernel with two free numbers; but to autocast it is a matrix product, to be done in half precision, so there `mul` and `add_` do it. Weights
+of each item come by `addcmul`.
 
 Torch has kernels that read more than two arrays, for sums of rows in one block of memory. On a GPU they lose: four terms of 16x16x128x128
 take an H100 55 µs by `addcmul`, 69 by `baddbmm`, which copies its addend first, and 169 by `embedding_bag`; inner products of 16 items take
@@ -58,8 +59,11 @@ def measured(record: Measure, change: Any, before: Any) -> Trust:
 
 
 def unit(x: Any) -> Any:
-    """The vector (1) beside x, which `combine` needs for `addr`; None where that is not taken."""
-    return x.new_ones(1) if hasattr(x, "lerp") and math.prod(x.shape) >= LEAST_FOR_ADDR.get(x.device.type, math.inf) else None
+    """The vector (1) beside x, which `combine` needs for `addr`; None where that is not taken, as under autocast (A1111 samples in it)."""
+    if not hasattr(x, "lerp") or math.prod(x.shape) < LEAST_FOR_ADDR.get(x.device.type, math.inf):
+        return None
+    one = x.new_ones(1)
+    return one if one.view(1, 1).addr(one, one).dtype == x.dtype else None
 
 
 def combine(terms: list[tuple[Any, Any]], one: Any = None) -> Any:
@@ -109,7 +113,9 @@ def _combine_floats(terms: list[tuple[float, Any]], one: Any) -> Any:
 def _two(v: float, a: Any, w: float, b: Any, one: Any) -> Any:
     """v·a + w·b."""
     if one is not None and a.is_contiguous() and b.is_contiguous():
-        return a.view(1, a.numel()).addr(one, b.view(b.numel()), beta=v, alpha=w).view(a.shape)
+        total = a.view(1, a.numel()).addr(one, b.view(b.numel()), beta=v, alpha=w).view(a.shape)
+        if total.dtype == a.dtype:  # else a model or a host has switched autocast on since `unit` looked
+            return total
     return a.mul(v).add_(b, alpha=w)
 
 

@@ -3,10 +3,12 @@
 Constant data would not show an evaluation of another step, nor a picture that another evaluation's step shows: that is checked here.
 """
 
-import bisect
+from collections.abc import Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NoReturn
+
+import numpy as np
 
 from .tape import Affine, Arrive, Eval, Mark, Measure, Noise, Record, Tape, TapeError, reads
 
@@ -161,10 +163,10 @@ class Trace:
         record: Any = self.records[place - 1]
         return record.sigma
 
-    def places_of(self, columns: list[int]) -> list[int]:
+    def places_of(self, columns: Sequence[int]) -> np.ndarray:
         """Which records have these coefficients, counted from 0."""
-        firsts = [self.offsets[p] for p in self.sums]
-        return [self.sums[bisect.bisect_right(firsts, column) - 1] - 1 for column in columns]
+        firsts = np.array([self.offsets[p] for p in self.sums])
+        return np.array(self.sums)[np.searchsorted(firsts, columns, side="right") - 1] - 1
 
     def _fail(self, what: str) -> NoReturn:
         raise TapeError(f"{self.tape.solver}: {what}")

@@ -69,7 +69,10 @@ def size(a: Coefficient) -> float:
     if type(a) is float:
         return abs(a)
     base, parts = _split(a)
-    return max([abs(base), *[abs(factor) for _, factor in parts]])
+    largest = abs(base)
+    for _, factor in parts:
+        largest = max(largest, abs(factor))
+    return largest
 
 
 def _split(a: Coefficient) -> tuple[float, tuple[tuple[str, float], ...]]:

@@ -1,15 +1,16 @@
 """A tape made cheaper: the same sums to rounding, of fewer passes, and only where what they are told by is still there."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from dpm_solver_ext.solvers.choices import PRESETS
+from dpm_solver_ext.solvers.choices import FAMILY, PRESETS
 from dpm_solver_ext.solvers.direct import added, passes, without_stores
 from dpm_solver_ext.solvers.execute import execute
-from dpm_solver_ext.solvers.lower import cheaper
+from dpm_solver_ext.solvers.lower import cheaper, lowered
 from dpm_solver_ext.solvers.path import FLOW, VE
 from dpm_solver_ext.solvers.presets import plan
 from dpm_solver_ext.solvers.schedule import karras
@@ -179,3 +180,20 @@ def test_one_bad_number_stays_where_it_is(library):
     assert np.isnan(end[0, 1]) and np.isfinite(np.delete(end.ravel(), 1)).all()
     good = np.asarray(execute(tape, model, x))
     assert np.array_equal(end[1:], good[1:]) if library == "numpy" else np.allclose(end[1:], good[1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["auto", "unipc", "dpm_fast"])
+def test_the_work_grows_with_the_steps_and_no_faster(name):
+    """A schedule of 400 steps is made cheaper with four times the calls of one of 100: it is waited for before the first model call."""
+
+    def calls(steps):
+        records, seen = plan(VE, karras(steps, 14.6, 0.03), **{**PRESETS, **FAMILY}[name]).records, []
+        sys.setprofile(lambda frame, event, arg: seen.append(event) if "call" in event else None)
+        try:
+            lowered(records)
+        finally:
+            sys.setprofile(None)
+        return len(seen)
+
+    calls(10)  # what is set up once
+    assert calls(400) < 5 * calls(100)
