@@ -37,9 +37,10 @@ VARIANTS = {
 }
 NOTES = """### Where the figures to reach are missed, and what was tried
 
-Asked were 0.7, 0.8, 0.9 and 1 of the best untuned pair at 5, 6, 8 and 10 steps. 6, 8 and 10 steps at guidance 3 and 10 at 7.5 reach it. (Before auto
-measured its slopes 5 steps at guidance 3 came to 0.91 and 8 at 7.5 to 0.95: untuned auto is nearer to the best pair now, there is less to
-gain, and 16 held-out pictures cannot tell the best two searches apart by less than 5 to 10 %.) At 5 and 6 steps the network's prediction turns within a step, for each picture another way, and one schedule for all of them cannot follow: the best
+Asked were 0.7, 0.8, 0.9 and 1 of the best untuned pair at 5, 6, 8 and 10 steps. 6, 8 and 10 steps at guidance 3 and 10 at 7.5 reach it.
+(Before auto measured its slopes 5 steps at guidance 3 came to 0.91 and 8 at 7.5 to 0.95: untuned auto is nearer to the best pair now, there
+is less to gain, and 16 held-out pictures cannot tell the best two searches apart by less than 5 to 10 %.) At 5 and 6 steps the network's
+prediction turns within a step, for each picture another way, and one schedule for all of them cannot follow: the best
 possible linear combination of the predictions, fitted to these pictures, is no better. Tried on held-out pictures, by how much it changed
 the error of a tuned schedule with gains:
 
