@@ -45,7 +45,7 @@ def widened(x: Any) -> Any:
 
 def along(a: Any, b: Any) -> Any:
     """<a, b>/<b, b> of each item (axis 0 counts them), shape (items, 1, …); 0 where b is 0 or an array holds NaN. Nothing is read from the
-    device."""
+    device. One item alone is taken by `dot`, which may differ in the last bit from the same item's sum in a batch."""
     xp, axes = namespace(a), tuple(range(1, getattr(a, "ndim", 0)))
     if not axes:
         return xp.nan_to_num(a * b / (b * b + TINY))

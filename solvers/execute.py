@@ -3,7 +3,8 @@
 What it costs on torch: a sum of n terms is n-1 kernels and 3(n-1) passes over the state (`sums`), so DPM-Solver++ 2M costs 2 kernels and 6
 passes a step, and no host-device synchronisation. Measuring slopes takes 3 passes of one item and 5 of several, and about ten kernels on
 one number an item. DPM-Solver-v3 with statistics multiplies by arrays (`addcmul_`), and with radial ones goes through two real FFTs an
-evaluation. Where nobody waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
+evaluation. Two terms whose weights neither sum to 1 nor hold a 1 take one kernel more where `addr` is not taken (see `sums`). Where nobody
+waits for arrivals the tape is made cheaper first (`lower`): benchmarks/cost.py measures what is left.
 """
 
 from collections.abc import Callable, Generator

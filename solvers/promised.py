@@ -92,10 +92,12 @@ class Promised:
 
     def kept(self) -> np.ndarray:
         """The part of the states' noise that the steps keep as the host's σ."""
-        if not self.noisy:
-            return self.sigma_t
-        out = np.where(self.sigma_t > 0, self.sigma_t * np.exp(-self.eta * (self.lam_t - self.lam_s)), 0.0)
         renoised = self.where("renoise")
+        if not self.noisy and not renoised.size:
+            return self.sigma_t
+        out = self.sigma_t.copy()
+        if self.noisy:
+            out = np.where(self.sigma_t > 0, self.sigma_t * np.exp(-self.eta * (self.lam_t - self.lam_s)), 0.0)
         out[renoised] = (self.alpha_t[renoised] / self.alpha_s[renoised]) * self.sigma_s[renoised]
         return out
 

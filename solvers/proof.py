@@ -49,6 +49,7 @@ def check(tape: Tape) -> Tape:
     book = Book(trace, PATHS[tape.path])
     check_trusts(trace, book)
     coefficients, trusts = _coefficients(trace)
+    _check_finite(trace, coefficients)
     groups = unrolled(trace)
     check_nodes(trace, chain.from_iterable(groups.values()))
     check_noises(trace, book, groups)
@@ -76,6 +77,19 @@ def _coefficients(trace: Trace) -> tuple[np.ndarray | list[Any], np.ndarray]:
         if isinstance(w, Field) and not (w.values.shape == (bins,) and np.isfinite(w.values).all()):
             raise TapeError(f"{tape.solver}: record {trace.places_of([p])[0]} has a field that does not fit {bins} bins, or is not finite")
     return found, np.zeros((1, 0))
+
+
+def _check_finite(trace: Trace, coefficients: np.ndarray | list[Any]) -> None:
+    """TapeError where a number of the tape is none: infinite ones would make the bounds of rounding infinite too. `check_trusts` compares a
+    `Measure`'s, and `_coefficients` looks at fields."""
+    found = coefficients
+    if isinstance(found, list):
+        found = np.array([[0.0 if isinstance(w, Field) else w for w in found]])
+    if not (right := np.isfinite(found)).all():
+        place = trace.places_of([int(np.argwhere(~right)[0, 1])])[0]
+        raise TapeError(f"{trace.tape.solver}: record {place} has a coefficient that is not finite")
+    if not np.isfinite(trace.amounts).all():
+        raise TapeError(f"{trace.tape.solver}: the coefficient of a noise is not finite")
 
 
 def _by_bin(statistics: Statistics | None, found: np.ndarray | list[Any], book: Book) -> Iterator[tuple[Along | None, np.ndarray]]:

@@ -8,7 +8,7 @@ import numpy as np
 from .choices import FORM
 from .promised import Book
 from .step import FLOOR, POWER
-from .tape import Blend, TapeError
+from .tape import Blend, TapeError, writes
 from .trace import BITS, KIND, Trace
 from .trust import FIRST, SLOPES, pairs
 
@@ -48,7 +48,7 @@ def trusted_fades(trace: Trace, book: Book, trusts: np.ndarray) -> np.ndarray:
 
 def check_trusts(trace: Trace, book: Book) -> None:
     """TapeError unless every trust is made once: of the change between two evaluations in a row, as they are stored, damped, and of the
-    change before it, or, the first time, of the older of the two."""
+    change before it, or, the first time, of the older of the two, and nothing else writes what it has made."""
     if not trace.measures:
         return
     tape, form = trace.tape, FORM[str(dict(trace.tape.options)["algorithm"])]
@@ -69,6 +69,8 @@ def check_trusts(trace: Trace, book: Book) -> None:
         made.add(r.dst)
         made.add(last)
         levels.append((newer, older))
+    if (place := trace.place_written(made)) is not None:  # the next measure, or a sum, would take it for what was measured
+        raise TapeError(f"{tape.solver}: record {place} writes {min(made & writes(trace.records[place]))}, which is a measure's own")
     alpha, sigma, lam = book.levels[:, np.array(levels)]  # (measures, 2)
     damped = (alpha**2 / (alpha**2 + sigma**2) + FLOOR**2) ** (POWER / 2) if form == "v" else np.ones_like(alpha)
     h = lam[:, 0] - lam[:, 1]

@@ -11,11 +11,15 @@ from .unrolled import Alike
 
 
 def check_structure(tape: Tape, trace: Trace) -> None:
-    """TapeError, one sentence, unless the claims lead along all sigmas, every record belongs to one, and their forms and rates of noise are
-    those of the options."""
+    """TapeError, one sentence, unless the claims lead along all sigmas, every record belongs to one, their forms and rates of noise are
+    those of the options, and each has a fade for each node."""
     _check_covered(tape)
     _check_chain(tape, trace)
     _check_options(tape, trace)
+    for i, (nodes, fades) in enumerate(zip(trace.nodes, trace.fades, strict=True)):
+        if len(nodes) != len(fades):
+            step = f"{trace.starts[i]:g} -> {trace.ends[i]:g}"
+            raise TapeError(f"{tape.solver}: the step {step} claims {len(nodes)} nodes and {len(fades)} fades")
 
 
 def _check_covered(tape: Tape) -> None:

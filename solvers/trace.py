@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .tape import Affine, Arrive, Eval, Mark, Measure, Noise, Record, Tape, TapeError, reads
+from .tape import Affine, Arrive, Eval, Mark, Measure, Noise, Record, Tape, TapeError, reads, writes
 
 BITS = 20  # who wrote a register: its record's place (from 1; 0 is the start), and below these bits of what kind that is
 KIND = (1 << BITS) - 1  # 0: a state; 1: an evaluation; 2 and more: a stored evaluation, of this tag
@@ -41,6 +41,7 @@ class Trace:
         self.coefficients: list[Any] = []  # of all sums, with the bias last
         self.offsets = [0] * count  # where those of a record begin
         self.sums: list[int] = []  # places of all sums
+        self.amounts: list[float] = []  # coefficients of all noises
         self.at_level = [0] * count  # the level of an `Eval`
         self.into_states: list[int] = []  # places of sums into states that read evaluations
         self.alike: dict[tuple[Any, ...], list[int]] = {}
@@ -153,10 +154,17 @@ class Trace:
         self.sources[place + 1] = (before,)
         self._tags[place] = self._numbers.setdefault(("noise", here - before), len(self._numbers))
         self._writer[dst], self.noisy = here, True
+        self.amounts.append(record.coefficient)
 
     def _measure(self, place: int, record: Measure) -> None:
         names = (*[name for name, _ in record.terms], record.before, record.dst, record.change)
         self.measures.append((place, record, [self._writer.get(name, -1) for name in names]))
+
+    def place_written(self, names: set[str]) -> int | None:
+        """The first record but a `Measure` that writes one of these registers, counted from 0."""
+        if not names & self._writer.keys():
+            return None
+        return next(p for p, r in enumerate(self.records) if not isinstance(r, Measure) and writes(r) & names)
 
     def sigma(self, place: int) -> float:
         """Where the `Eval` of this place is made."""

@@ -289,6 +289,37 @@ def test_what_no_claim_covers_is_caught():
         assert caught(short) and not caught(replace(short, sigmas=tape.sigmas[:-1]))  # a run that stops early, and an honest one
 
 
+def test_a_claim_renamed_renoise_is_caught():
+    """A claim of rule "renoise" promises another end, also in a run without noise."""
+    tape = plan(VE, GRIDS["ve"][:-1], order=2)
+    *claims, last = tape.claims
+    assert caught(replace(tape, claims=(*claims, replace(last, rule="renoise"))))
+
+
+def test_fades_of_another_claim_are_caught():
+    """A fade too many here and one too few there: each claim has one for each of its nodes, whatever their sum."""
+    tape = plan(VE, GRIDS["ve"][:-1], order=2)
+    (*claims, one, two) = tape.claims
+    moved = (replace(one, fades=one.fades[:-1]), replace(two, fades=(*two.fades, one.fades[-1])))
+    for wrong in (moved, (one, moved[1])):
+        with pytest.raises(TapeError, match=r"claims 2 nodes and [13] fades"):
+            proof.check(replace(tape, claims=(*claims, *wrong)))
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_numbers_that_are_not_finite_are_caught(number):
+    """Any weight, bias or noise that is infinite or no number, also where the bound of rounding becomes infinite with it."""
+    for options in (PRESETS["auto"], {"order": 3, "corrector": "unipc"}, {"order": 2, "eta": 1.0}):
+        tape = plan(VE, GRIDS["ve"], **options)
+        for place, r in enumerate(tape.records):
+            wrongs = [replace(r, coefficient=number)] if isinstance(r, Noise) else []
+            if isinstance(r, Affine):
+                wrongs = [replace(r, bias=number)]
+                wrongs += [replace(r, terms=(*r.terms[:j], (n, number), *r.terms[j + 1 :])) for j, (n, _) in enumerate(r.terms)]
+            for wrong in wrongs:
+                assert caught(changed(tape, place, wrong)), (options, place, wrong)
+
+
 # What a multistep run's numbers are made by: all regular steps at once (`Grid`), steps with an infinite end and the extra start one by one.
 USED = [(Grid, "node_weights"), (Grid, "state_weights"), (Grid, "moments"), (stencils, "node_weights"), (stencils, "state_weight")]
 FORMULAS = [(a, home, name) for a in SINGLESTEP for home, name in USED] + [

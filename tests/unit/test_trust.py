@@ -172,6 +172,20 @@ def test_a_wrong_measure_is_caught():
     assert tried >= 6 * 15
 
 
+def test_what_was_measured_is_not_overwritten():
+    """Another record that writes a measure's change or trust right after it, which the next one, or a step, reads."""
+    path, sigmas, options = KINDS["auto"]
+    tape, tried = plan(path, sigmas, **options), 0
+    for place, r in enumerate(tape.records):
+        for name in (r.change, r.dst) if isinstance(r, Measure) else ():
+            claims = tuple(replace(c, first=c.first + (c.first > place), last=c.last + (c.last > place)) for c in tape.claims)
+            records = (*tape.records[: place + 1], Affine(name, (("x", 1.0),)), *tape.records[place + 1 :])
+            with pytest.raises(TapeError, match=f"writes {name}"):
+                proof.check(replace(tape, records=records, claims=claims))
+            tried += 1
+    assert tried >= 12
+
+
 def test_another_trust_in_disguise_is_caught():
     """A step that reads another slope's trust, its base shifted so that both agree in the first of the proof's runs."""
     path, sigmas, options = KINDS["auto"]
