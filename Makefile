@@ -12,7 +12,7 @@ help:
 	@echo "make demo          the real ComfyUI with this pack: paints, compares, stays up at http://127.0.0.1:$(PORT) until Ctrl-C"
 	@echo "make demo ONCE=1   the same, ends by itself; pictures in demo/out"
 	@echo "make test          ruff, pyright, pytest; make test ARGS='tests/unit -k tape' for a part"
-	@echo "make bench         errors against every peer, 20 minutes on two cores; QUICK=1 3 minutes; FULL=1 the whole grid, a day on two"
+	@echo "make bench         errors against 18 pairs of peers, 10 minutes on two cores; QUICK=1 1 to 3; FULL=1 the whole grid, a day on two"
 	@echo "                   cores, resumable (ARGS='--device cuda' with a GPU and many cores: 10 minutes)"
 	@echo "make clean         removes .venv, .comfy, .gradio, demo/out and caches"
 	@echo "PYTHON=python3.12 chooses the interpreter, PORT=8190 the demo's port"

@@ -160,9 +160,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="5, 8 and 12 steps only")
     parser.add_argument("--all", action="store_true", help="every built-in on the demo model too (an hour)")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "defaults")
+    parser.add_argument("--out", type=Path, help="without ending (benchmarks/results/defaults; a part: benchmarks/out/defaults)")
     parser.add_argument("--only", default="", help="problems whose name holds this text")
     options = parser.parse_args()
+    options.out = options.out or ROOT / "benchmarks" / ("out" if options.quick or options.only else "results") / "defaults"
     import torch
 
     torch.set_num_threads(1)

@@ -54,8 +54,9 @@ def asked(kind: str, path, model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose group and name hold this text")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "orders")
+    parser.add_argument("--out", type=Path, help="without ending (benchmarks/results/orders; a part: benchmarks/out/orders)")
     options = parser.parse_args()
+    options.out = options.out or ROOT / "benchmarks" / ("out" if options.only else "results") / "orders"
     load("dpm_solver_ext", ROOT / "__init__.py", ROOT)
     import numpy as np
     from dpm_solver_ext.solvers.execute import execute

@@ -303,8 +303,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="guidance 7.5 and 5 steps only, to see that it runs")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "tune")
+    parser.add_argument("--out", type=Path, help="without ending (benchmarks/results/tune; a part: benchmarks/out/tune)")
     options = parser.parse_args()
+    options.out = options.out or ROOT / "benchmarks" / ("out" if options.quick else "results") / "tune"
     global COUNTS, GUIDANCE
     if options.quick:
         COUNTS, GUIDANCE = (5, 6), (7.5,)

@@ -258,8 +258,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="6 and 10 evaluations, karras and beta, guidance 3, one budget (3 minutes)")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--only", default="", help="problems whose name holds this text")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "v3")
+    parser.add_argument("--out", type=Path, help="without ending (benchmarks/results/v3; a part: benchmarks/out/v3)")
     options = parser.parse_args()
+    options.out = options.out or ROOT / "benchmarks" / ("out" if options.quick or options.only else "results") / "v3"
     tools()
     counts, schedules = ((6, 10), ("karras", "beta")) if options.quick else (COUNTS, SCHEDULES)
     names = [f"{m}, guidance {g:g}" for m in ("demo model", "image-like mixture") for g in ((3.0,) if options.quick else GUIDANCE)]

@@ -28,18 +28,18 @@ PAIRS = dict.fromkeys(FAMILIES, ("auto", "auto"))
 # (family, preset): (error over that of the best built-in pair of each case, the worst of the cases, how many they are, the error of the
 # best single built-in pair over the same, which pair that is)
 FIGURES: dict[tuple[str, str], tuple[float, float, int, float, str]] = {
-    ("sd", "fast"): (0.82, 1.6, 6, 1.4, "ipndm + karras"),
-    ("sd", "quality"): (0.69, 1.37, 12, 1.51, "ipndm + karras"),
-    ("sd", "exact"): (0.79, 1.09, 6, 1.47, "uni_pc_bh2 + karras"),
-    ("v", "fast"): (0.7, 0.88, 4, 1.06, "ipndm + beta"),
-    ("v", "quality"): (0.36, 0.71, 7, 1.09, "ipndm + beta"),
-    ("v", "exact"): (0.19, 0.25, 3, 1.06, "ipndm + beta"),
-    ("edm", "fast"): (0.53, 0.73, 4, 1.64, "ipndm + normal"),
-    ("edm", "quality"): (0.46, 0.99, 7, 1.49, "ipndm + karras"),
-    ("edm", "exact"): (0.52, 0.79, 3, 1.27, "uni_pc_bh2 + normal"),
-    ("flow", "fast"): (0.75, 1.27, 5, 1.55, "ipndm + beta"),
-    ("flow", "quality"): (0.73, 1.34, 10, 1.43, "ipndm + beta"),
-    ("flow", "exact"): (1.32, 2.18, 5, 1.44, "ipndm + beta"),
+    ("sd", "fast"): (0.82, 1.54, 6, 1.4, "ipndm + karras"),
+    ("sd", "quality"): (0.63, 1.29, 12, 1.51, "ipndm + karras"),
+    ("sd", "exact"): (0.81, 1.37, 6, 1.47, "uni_pc_bh2 + karras"),
+    ("v", "fast"): (0.75, 1.01, 4, 1.06, "ipndm + beta"),
+    ("v", "quality"): (0.29, 0.72, 7, 1.09, "ipndm + beta"),
+    ("v", "exact"): (0.18, 0.27, 3, 1.06, "ipndm + beta"),
+    ("edm", "fast"): (0.51, 0.74, 4, 1.64, "ipndm + normal"),
+    ("edm", "quality"): (0.3, 0.69, 7, 1.49, "ipndm + karras"),
+    ("edm", "exact"): (0.46, 0.55, 3, 1.27, "uni_pc_bh2 + normal"),
+    ("flow", "fast"): (0.74, 1.38, 5, 1.55, "ipndm + beta"),
+    ("flow", "quality"): (0.65, 1.01, 10, 1.43, "ipndm + beta"),
+    ("flow", "exact"): (1.04, 1.7, 5, 1.44, "ipndm + beta"),
 }
 REST: dict[str, object] = {
     "method": "multistep", "solver_type": "dpmsolver", "start": "corrected", "final_rule": "smooth", "corrector": "none", "eta": 0.0,
